@@ -1,0 +1,20 @@
+"""caf-dkd: multimodal translation with distillation, a plugin for stock fairseq.
+
+Give this folder to any fairseq command as ``--user-dir``. Importing it registers
+
+* the task ``multimodal_translation``,
+* the architecture ``cross_modal_rnn`` and its presets,
+* the criterion ``kd_label_smoothed_cross_entropy``,
+
+and lets torch load fairseq's checkpoints safely (see :mod:`.checkpoints`).
+"""
+
+__version__ = "0.1.0"
+
+from .checkpoints import allow_fairseq_classes
+
+allow_fairseq_classes()
+
+from .criterions import kd_label_smoothed_cross_entropy  # noqa: E402, F401
+from .models import cross_modal_rnn  # noqa: E402, F401
+from .tasks import multimodal_translation  # noqa: E402, F401

@@ -1,0 +1,20 @@
+"""Compare fairseq dictionaries by their symbols."""
+
+from typing import List, Optional, Sequence
+
+from fairseq.data import Dictionary
+
+
+def symbols(dictionary: Dictionary) -> List[str]:
+    """All symbols in the order of their indices."""
+    return list(dictionary.symbols)
+
+
+def first_difference(one: Sequence[str], other: Sequence[str]) -> Optional[str]:
+    """Where two symbol lists differ, in words; None when they are the same."""
+    for index, (a, b) in enumerate(zip(one, other)):
+        if a != b:
+            return f"symbol {index} is {a!r} in the first and {b!r} in the second"
+    if len(one) != len(other):
+        return f"the first has {len(one)} symbols, the second {len(other)}"
+    return None

@@ -1,0 +1,69 @@
+"""Sentence pairs with the features of their images.
+
+Letters: B sentences, R image regions, D feature size.
+"""
+
+from typing import Any, Callable, Dict, Optional
+
+import numpy as np
+import torch
+from fairseq.data import LanguagePairDataset
+
+from .complete_dataset import CompleteDataset
+from .image_store import ImageStore
+from .split_images import NO_IMAGE
+
+
+class MultimodalDataset(CompleteDataset):
+    """A language-pair data set whose mini-batches also hold image features.
+
+    Args:
+        pairs: the sentence pairs.
+        store: the image store.
+        rows: (N,) int64, for each sentence the row of its image in the store, or `NO_IMAGE`.
+        on_batch: called with each mini-batch that :meth:`collater` makes. For fairseq-interactive,
+            which passes nothing but the tokens on to the task.
+
+    Raises:
+        ValueError: as many rows as sentences are needed.
+    """
+
+    def __init__(
+        self,
+        pairs: LanguagePairDataset,
+        store: ImageStore,
+        rows: np.ndarray,
+        on_batch: Optional[Callable[[Dict[str, Any]], None]] = None,
+    ):
+        super().__init__(pairs)
+        if len(rows) != len(pairs):
+            raise ValueError(f"{len(rows)} rows of images were given for {len(pairs)} sentences")
+        self.store = store
+        self.rows = rows
+        self.on_batch = on_batch
+
+    def collater(self, samples, pad_to_length=None):
+        """Merge samples into a mini-batch.
+
+        Returns:
+            what :meth:`LanguagePairDataset.collater` documents and, rows in the order of
+            ``src_tokens``,
+
+            - ``net_input["image_features"]`` (B, R, D) float32, zero where there is no image,
+            - ``net_input["image_mask"]`` (B, R) bool, True where the region is real.
+
+            Both keys are always there, also when no sentence of the batch has an image.
+        """
+        batch = self.dataset.collater(samples, pad_to_length=pad_to_length)
+        if not batch:
+            return batch
+        rows = self.rows[batch["id"].numpy()]  # fairseq has sorted the batch: go by id
+        real = rows != NO_IMAGE  # (B,)
+        features = np.zeros((len(rows), *self.store.shape[1:]), dtype=np.float32)
+        features[real] = self.store.read(rows[real])
+        mask = np.repeat(real[:, None], features.shape[1], axis=1)
+        batch["net_input"]["image_features"] = torch.from_numpy(features)
+        batch["net_input"]["image_mask"] = torch.from_numpy(mask)
+        if self.on_batch is not None:
+            self.on_batch(batch)
+        return batch

@@ -1,0 +1,57 @@
+"""Multi-head scaled dot-product attention over keys of which some are masked.
+
+Letters: B sentences, X queries, K keys, h heads, A attention width, d_k = A / h.
+"""
+
+import math
+from typing import Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over the last dimension in which masked entries get exactly zero.
+
+    A row in which everything is masked yields zeros, never NaN.
+
+    Args:
+        scores: (..., K).
+        mask: bool, broadcastable to `scores`; True where the entry counts.
+
+    Returns:
+        (..., K) of the type of `scores`; computed in float32.
+    """
+    lowest = torch.finfo(torch.float32).min
+    weights = F.softmax(scores.float().masked_fill(~mask, lowest), dim=-1)
+    return (weights * mask).type_as(scores)
+
+
+def masked_attention(
+    query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, heads: int, dropout: float
+) -> Tuple[Tensor, Tensor]:
+    """softmax(Q K^T / sqrt(d_k)) V per head (Vaswani et al. 2017, Eq. 1), with masked keys.
+
+    Args:
+        query: (B, X, A).
+        key: (B, K, A).
+        value: (B, K, A), or any width that `heads` divides.
+        key_mask: (B, K) bool, True where the key is real.
+        heads: number of heads; each reads its own d_k columns.
+        dropout: probability with which a weight is dropped; 0 outside training.
+
+    Returns:
+        the context (B, X, width of `value`), heads side by side, and the weights (B, h, X, K)
+        before dropout. Where a sentence has no real key both are zero.
+    """
+    query, key, value = (_split_heads(x, heads) for x in (query, key, value))  # (B, h, ., d_k)
+    scores = torch.matmul(query, key.transpose(2, 3)) / math.sqrt(query.size(-1))  # (B, h, X, K)
+    weights = masked_softmax(scores, key_mask[:, None, None, :])
+    context = torch.matmul(F.dropout(weights, p=dropout), value)  # (B, h, X, d_k)
+    return context.transpose(1, 2).flatten(2), weights
+
+
+def _split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, N, A) -> (B, h, N, A / h)."""
+    return x.unflatten(2, (heads, -1)).transpose(1, 2)

@@ -1,0 +1,121 @@
+"""A GRU or LSTM decoder with attention over the encoder's output.
+
+Letters: B sentences, S source tokens, T target tokens, L layers, H width, M width of the memory,
+h heads.
+"""
+
+from typing import Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .masked_attention import masked_attention
+from .recurrent_encoder import CELLS
+
+State = Tuple[Tensor, ...]
+"""(hidden,) of a GRU or (hidden, cell) of an LSTM, each (L, B, H)"""
+
+
+class RecurrentDecoder(nn.Module):
+    """Recurrent layers first, attention after them (Luong et al. 2015, sections 3 and 3.1).
+
+    Without input feeding all steps of a known target run in one fused call, and the attention of
+    step t has seen token t. The score is Luong's "general" one, scaled and in several heads: the
+    state is projected into the memory's space, so that keys and values are the memory itself and
+    nothing about them is computed in a step. The result is tanh(W [c_t ; s_t]) (their Eq. 5).
+
+    Args:
+        cell: "gru" or "lstm".
+        input_size: width of the target embeddings.
+        hidden_size: width H of the recurrent layers.
+        layers: number L of recurrent layers, at least 1.
+        memory_size: width M of the encoder's output.
+        heads: attention heads, a divisor of `memory_size`.
+        output_size: width of the result.
+        dropout: dropout between the layers and on their output.
+        attention_dropout: dropout on the attention weights.
+
+    Raises:
+        ValueError: `heads` does not divide `memory_size`.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        layers: int,
+        memory_size: int,
+        heads: int,
+        output_size: int,
+        dropout: float,
+        attention_dropout: float,
+    ):
+        super().__init__()
+        if memory_size % heads:
+            raise ValueError(
+                f"--decoder-attention-heads {heads} does not divide the width {memory_size} "
+                "of the encoder's output"
+            )
+        self.heads = heads
+        self.dropout = dropout
+        self.attention_dropout = attention_dropout
+        self.rnn = CELLS[cell](
+            input_size,
+            hidden_size,
+            num_layers=layers,
+            batch_first=True,
+            dropout=dropout if layers > 1 else 0.0,
+        )
+        self.states_per_layer = 2 if cell == "lstm" else 1
+        self.initial = nn.Linear(memory_size, self.states_per_layer * layers * hidden_size)
+        self.query = nn.Linear(hidden_size, memory_size, bias=False)
+        self.output = nn.Linear(memory_size + hidden_size, output_size)
+
+    def initial_state(self, memory: Tensor, memory_mask: Tensor) -> State:
+        """The state before the first token: tanh(W mean(memory)).
+
+        Args:
+            memory: (B, S, M).
+            memory_mask: (B, S) bool, True where the source token is real.
+
+        Returns:
+            the state, each part (L, B, H).
+        """
+        real = memory_mask.unsqueeze(-1).type_as(memory)
+        mean = (memory * real).sum(dim=1) / real.sum(dim=1)  # (B, M)
+        start = torch.tanh(self.initial(mean))
+        parts = start.unflatten(1, (self.states_per_layer, self.rnn.num_layers, -1))
+        return tuple(part.transpose(0, 1).contiguous() for part in parts.unbind(dim=1))
+
+    def forward(
+        self, x: Tensor, state: State, memory: Tensor, memory_mask: Tensor
+    ) -> Tuple[Tensor, State, Tensor]:
+        """Run over all given steps.
+
+        Args:
+            x: embedded target tokens (B, T, input_size).
+            state: the state before the first of them.
+            memory: (B, S, M).
+            memory_mask: (B, S) bool, True where the source token is real.
+
+        Returns:
+            the result (B, T, output_size), the state after the last step, and the attention
+            (B, h, T, S) before dropout.
+        """
+        if self.states_per_layer == 2:
+            states, state = self.rnn(x, state)  # (B, T, H)
+        else:
+            states, hidden = self.rnn(x, state[0])
+            state = (hidden,)
+        states = F.dropout(states, p=self.dropout, training=self.training)
+        context, weights = masked_attention(
+            self.query(states),
+            memory,
+            memory,
+            memory_mask,
+            self.heads,
+            self.attention_dropout if self.training else 0.0,
+        )
+        return torch.tanh(self.output(torch.cat([context, states], dim=-1))), state, weights

@@ -1,0 +1,494 @@
+"""The task ``multimodal_translation``: translation with images and a frozen teacher.
+
+Letters: B sentences, S source tokens, T target tokens, R image regions, D feature size, V target
+vocabulary.
+"""
+
+import atexit
+import logging
+from collections import deque
+from dataclasses import asdict, dataclass, field
+from typing import Any, Dict, List, Optional
+
+import torch
+from fairseq import utils
+from fairseq.data import LanguagePairDataset
+from fairseq.dataclass import ChoiceEnum
+from fairseq.tasks import register_task
+from fairseq.tasks.translation import TranslationConfig, TranslationTask
+from omegaconf import II, open_dict
+
+from ..data.complete_dataset import CompleteDataset
+from ..data.dictionaries import first_difference, symbols
+from ..data.image_ids import ImageIdsError, read_image_ids
+from ..data.image_store import FEATURES, ImageStore, ImageStoreError
+from ..data.multimodal_dataset import MultimodalDataset
+from ..data.split_images import SplitFiles, SplitImagesError, image_rows, read_split_ids
+from ..distillation.teacher import FrozenTeacher, Student, TeacherError, load_teacher
+
+logger = logging.getLogger(__name__)
+
+CRITERION = "kd_label_smoothed_cross_entropy"
+
+
+@dataclass
+class MultimodalTranslationConfig(TranslationConfig):
+    left_pad_source: bool = field(
+        default=False,
+        metadata={"help": "refused: this task pads the source on the right"},
+    )
+    upsample_primary: int = field(
+        default=1, metadata={"help": "how often to repeat train when there is train1 too"}
+    )
+    image_h5: Optional[str] = field(
+        default=None,
+        metadata={"help": "image store (HDF5); without it the task is plain translation"},
+    )
+    image_missing: ChoiceEnum(["error", "mask"]) = field(
+        default="error",
+        metadata={
+            "help": "what an image that is not in the store does: stop with an error, or count as "
+            "no image; 'mask' also lets a model that was trained with images translate without"
+        },
+    )
+    image_dropout: float = field(
+        default=0.0,
+        metadata={
+            "help": "in training, hide the image of a sentence with this probability, so that one "
+            "model serves with and without images"
+        },
+    )
+    image_list: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "fairseq-interactive: text file with the image id of each input line; an empty "
+            "line means no image"
+        },
+    )
+    teacher_path: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "checkpoint of the frozen teacher; several, separated by colons, are averaged "
+            "in probability"
+        },
+    )
+    teacher_data: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "folder with the teacher's dictionaries (default: the one its checkpoint names)"
+        },
+    )
+    valid_subset: str = II("dataset.valid_subset")
+    combine_valid_subsets: Optional[bool] = II("dataset.combine_valid_subsets")
+    disable_validation: bool = II("dataset.disable_validation")
+
+
+@register_task("multimodal_translation", dataclass=MultimodalTranslationConfig)
+class MultimodalTranslationTask(TranslationTask):
+    """Translation that reads images from a store and may have a teacher.
+
+    Everything that can be wrong is checked in :meth:`build_model`, before training starts, and
+    reported at once. The teacher is loaded there too, but not for a model from a checkpoint, so
+    that validation and generation work without the teacher's file.
+    """
+
+    cfg: MultimodalTranslationConfig
+
+    def __init__(self, cfg: MultimodalTranslationConfig, src_dict, tgt_dict):
+        super().__init__(cfg, src_dict, tgt_dict)
+        self.teacher: Optional[FrozenTeacher] = None
+        self._training = False
+        self._store: Optional[ImageStore] = None
+        self._model_feature_size: Optional[int] = None
+        self._trained_images: Optional[Dict[str, str]] = None
+        # fairseq-interactive
+        self._image_list: Optional[List[str]] = None
+        self._lines_read = 0
+        self._collated: deque = deque()
+
+    # -- the image store ------------------------------------------------------------------------
+
+    def _image_store(self) -> Optional[ImageStore]:
+        """The opened store, or None without --image-h5.
+
+        Raises:
+            ImageStoreError: it cannot be used.
+        """
+        if self._store is None and self.cfg.image_h5 is not None:
+            store = ImageStore(self.cfg.image_h5)
+            if store.kind != FEATURES:
+                raise ImageStoreError(
+                    f"{store.path} has pixels; this task reads features. Make a store of features "
+                    "with preprocess/extract_features.py."
+                )
+            self._store = store
+        return self._store
+
+    # -- data -----------------------------------------------------------------------------------
+
+    def load_dataset(self, split, epoch=1, combine=False, **kwargs):
+        """Load a split and, with --image-h5, the images of its sentences.
+
+        Raises:
+            ValueError: the images do not fit the sentences or the model.
+        """
+        super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
+        pairs = self.datasets[split]
+        store = self._image_store()
+        if store is None:
+            self.datasets[split] = CompleteDataset(pairs)
+            return
+        if self.cfg.image_list is not None:
+            raise ValueError(
+                f"--image-list is for fairseq-interactive; the images of {split} are named by "
+                f"{split}.images beside its sentences. Leave --image-list out."
+            )
+        self._check_store_fits_model(store)
+        paths = utils.split_paths(self.cfg.data)
+        data = paths[(epoch - 1) % len(paths)] if split == self.cfg.train_subset else paths[0]
+        ids = read_split_ids(self._split_files(data, combine), split)
+        rows, absent = image_rows(store, ids, split)
+        if absent and self.cfg.image_missing == "error":
+            raise SplitImagesError(_with_remedy(absent))
+        with_image = int((rows >= 0).sum())
+        logger.info(
+            f"{data} {split}: {with_image} of {len(rows)} sentences have an image"
+            + "".join(f"; {line}; masked" for line in absent)
+        )
+        self.datasets[split] = MultimodalDataset(pairs, store, rows)
+
+    def _split_files(self, data: str, combine: bool) -> SplitFiles:
+        return SplitFiles(
+            data,
+            self.cfg.source_lang,
+            self.cfg.target_lang,
+            self.cfg.dataset_impl,
+            combine,
+            self.cfg.upsample_primary,
+        )
+
+    def _check_store_fits_model(self, store: ImageStore) -> None:
+        size = self._model_feature_size
+        if size is not None and size != store.shape[2]:
+            raise ValueError(
+                f"the model was trained with image features of size {size}, but those of "
+                f"{store.path} have {store.shape[2]}. Use a store of the same backbone."
+            )
+        here = asdict(store.description)
+        if self._trained_images is not None and self._trained_images != here:
+            differences = "; ".join(
+                f"{key}: {self._trained_images.get(key)!r} then, {value!r} in {store.path}"
+                for key, value in here.items()
+                if self._trained_images.get(key) != value
+            )
+            raise ValueError(
+                f"the model was trained with image features of another kind: {differences}. "
+                "Extract the features with the backbone and weights of the training."
+            )
+
+    # -- building -------------------------------------------------------------------------------
+
+    def build_model(self, cfg, from_checkpoint=False):
+        """Check everything, write what the store tells into the model's settings, build the model.
+
+        Raises:
+            ValueError: all problems, one a line.
+        """
+        if from_checkpoint:
+            self._check_use(cfg)
+        else:
+            self._training = True
+            self._prepare_training(cfg)
+        return super().build_model(cfg, from_checkpoint)
+
+    def _check_use(self, model_cfg) -> None:
+        """A model from a checkpoint and this command line: do they belong together?"""
+        size = getattr(model_cfg, "image_feature_size", 0)
+        self._model_feature_size = size
+        if size and self.cfg.image_h5 is None and self.cfg.image_missing == "error":
+            raise ValueError(
+                "the checkpoint was trained with images. Give its image store with --image-h5, or "
+                "--image-missing mask to translate without images on purpose."
+            )
+        if not size and self.cfg.image_h5 is not None:
+            raise ValueError(
+                f"the checkpoint was trained without images and cannot use --image-h5 "
+                f"{self.cfg.image_h5}. Leave it out."
+            )
+        if self.cfg.image_list is not None:
+            self._read_image_list()
+
+    def _prepare_training(self, model_cfg) -> None:
+        problems = self._option_problems(model_cfg)
+        try:
+            store = self._image_store()
+        except ImageStoreError as error:
+            problems.append(str(error))
+            store = None
+        if self.cfg.image_h5 is not None:
+            problems += self._split_problems(store)
+        if store is not None:
+            problems += self._feature_size_problems(model_cfg, store)
+        if self.cfg.teacher_path is not None:
+            try:
+                self.teacher = load_teacher(
+                    self.cfg.teacher_path, self.cfg.teacher_data, self._as_student(store)
+                )
+            except TeacherError as error:
+                problems += error.problems
+        if problems:
+            raise ValueError(
+                f"training cannot start, {len(problems)} problem(s) found:\n"
+                + "\n".join(f"- {line}" for line in problems)
+            )
+        if store is not None:
+            with open_dict(model_cfg):
+                model_cfg.image_feature_size = store.shape[2]
+            logger.info(f"{store.path}: {len(store)} images, features {store.shape[1:]}")
+
+    def _option_problems(self, model_cfg) -> List[str]:
+        found = []
+        cfg = self.cfg
+        if cfg.left_pad_source:
+            found.append("--left-pad-source: this task pads the source on the right. Leave it out.")
+        if not 0 <= cfg.image_dropout <= 1:
+            found.append(f"--image-dropout {cfg.image_dropout} must lie between 0 and 1")
+        if cfg.image_dropout and cfg.image_h5 is None:
+            found.append("--image-dropout hides images, but there are none: give --image-h5")
+        if cfg.image_list is not None:
+            found.append(
+                "--image-list is for fairseq-interactive; training reads SPLIT.images beside the "
+                "sentences"
+            )
+        if cfg.teacher_data is not None and cfg.teacher_path is None:
+            found.append("--teacher-data without --teacher-path has no effect: give both")
+        if cfg.image_h5 is not None and not hasattr(model_cfg, "image_feature_size"):
+            found.append(
+                f"--image-h5 is given, but the architecture {getattr(model_cfg, '_name', '?')} reads "
+                "no images. Use --arch cross_modal_rnn, or leave --image-h5 out."
+            )
+        if cfg.image_h5 is None and getattr(model_cfg, "image_feature_size", 0):
+            found.append(
+                "--image-feature-size is read from the image store: give --image-h5 instead"
+            )
+        return found
+
+    def _split_problems(self, store: Optional[ImageStore]) -> List[str]:
+        """Everything about SPLIT.images of the splits that training will load."""
+        paths = utils.split_paths(self.cfg.data)
+        wanted = [(data, self.cfg.train_subset, True) for data in paths]
+        if not self.cfg.disable_validation:
+            if self.cfg.combine_valid_subsets:
+                wanted.append((paths[0], "valid", True))
+            else:
+                wanted += [(paths[0], split, False) for split in self.cfg.valid_subset.split(",")]
+        found = []
+        for data, split, combine in wanted:
+            try:
+                ids = read_split_ids(self._split_files(data, combine), split)
+            except SplitImagesError as error:
+                found += error.problems
+                continue
+            if store is not None and self.cfg.image_missing == "error":
+                found += _with_remedy(image_rows(store, ids, split)[1])
+        return found
+
+    @staticmethod
+    def _feature_size_problems(model_cfg, store: ImageStore) -> List[str]:
+        given = getattr(model_cfg, "image_feature_size", 0)
+        if given in (0, store.shape[2]):
+            return []
+        return [
+            f"--image-feature-size {given} does not fit {store.path}, whose features have size "
+            f"{store.shape[2]}. Leave the option out: the task reads the size from the store."
+        ]
+
+    def _as_student(self, store: Optional[ImageStore]) -> Student:
+        return Student(
+            source_lang=self.cfg.source_lang,
+            source_dictionary=self.source_dictionary,
+            target_dictionary=self.target_dictionary,
+            max_positions=self.max_positions(),
+            image_feature_size=store.shape[2] if store is not None else 0,
+            image_description=asdict(store.description) if store is not None else None,
+        )
+
+    def build_criterion(self, cfg, *args, **kwargs):
+        """Build the criterion; when training starts, check that it and the teacher agree.
+
+        Raises:
+            ValueError: lambda < 1 without a teacher, or a teacher that would have no effect.
+        """
+        if self._training:
+            name, kd_lambda = cfg._name, getattr(cfg, "kd_lambda", None)
+            if name != CRITERION and self.teacher is not None:
+                raise ValueError(
+                    f"--teacher-path has no effect with --criterion {name}: use --criterion "
+                    f"{CRITERION}, or leave the teacher out."
+                )
+            if name == CRITERION and self.teacher is None and kd_lambda < 1:
+                raise ValueError(
+                    f"--kd-lambda {kd_lambda} gives distillation a weight of {1 - kd_lambda:g}, but "
+                    "there is no teacher: give --teacher-path, or --kd-lambda 1 for plain training."
+                )
+            if name == CRITERION and self.teacher is not None and kd_lambda == 1:
+                raise ValueError(
+                    "--teacher-path has no effect with --kd-lambda 1: choose a smaller lambda, or "
+                    "leave the teacher out."
+                )
+        return super().build_criterion(cfg, *args, **kwargs)
+
+    # -- what is in the checkpoint --------------------------------------------------------------
+
+    def state_dict(self) -> Dict[str, Any]:
+        """fairseq's task state, the symbols of both dictionaries, and what the images were."""
+        store = self._image_store()
+        return {
+            **super().state_dict(),
+            "source_symbols": symbols(self.source_dictionary),
+            "target_symbols": symbols(self.target_dictionary),
+            "images": asdict(store.description) if store is not None else None,
+        }
+
+    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+        """Refuse a checkpoint whose dictionaries are not those of DATA.
+
+        Raises:
+            ValueError: the first difference of each dictionary that differs.
+        """
+        rest = dict(state_dict)
+        found = []
+        for side, dictionary, lang in (
+            ("source", self.source_dictionary, self.cfg.source_lang),
+            ("target", self.target_dictionary, self.cfg.target_lang),
+        ):
+            trained = rest.pop(f"{side}_symbols", None)
+            if trained is None:
+                continue  # a checkpoint of another task
+            difference = first_difference(trained, symbols(dictionary))
+            if difference:
+                found.append(
+                    f"the checkpoint was trained with another {side} dictionary than dict.{lang}.txt "
+                    f"in {utils.split_paths(self.cfg.data)[0]} (first: checkpoint, second: folder): "
+                    f"{difference}. Use the folder of its training, or binarise this one with its "
+                    "dictionaries."
+                )
+        if found:
+            raise ValueError("\n".join(found))
+        self._trained_images = rest.pop("images", None)
+        super().load_state_dict(rest)
+
+    # -- training -------------------------------------------------------------------------------
+
+    def train_step(
+        self, sample, model, criterion, optimizer, update_num, ignore_grad=False, **kwargs
+    ):
+        """Add what the teacher says, hide images, and do fairseq's step.
+
+        The teacher's log-probabilities (B, T, V) at temperature 1 go into
+        ``sample["teacher"]["log_probs"]``. It sees the images that --image-dropout hides from the
+        student.
+        """
+        if self.teacher is not None:
+            dtype = next(model.parameters()).dtype
+            log_probs = self.teacher.log_probs(sample["net_input"], dtype)
+            sample = {**sample, "teacher": {"log_probs": log_probs}}
+        if self.cfg.image_dropout:
+            sample = {**sample, "net_input": self._hide_images(sample["net_input"])}
+        return super().train_step(
+            sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs
+        )
+
+    def _hide_images(self, net_input):
+        mask = net_input["image_mask"]  # (B, R)
+        kept = torch.rand(len(mask), 1, device=mask.device) >= self.cfg.image_dropout
+        return {**net_input, "image_mask": mask & kept}
+
+    # -- fairseq-interactive --------------------------------------------------------------------
+
+    def build_dataset_for_inference(self, src_tokens, src_lengths, constraints=None):
+        """The next buffer of input lines, with the images that --image-list names for them.
+
+        Raises:
+            ValueError: the model needs images and there is no list, or the list is too short.
+        """
+        first, self._lines_read = self._lines_read, self._lines_read + len(src_tokens)
+        pairs = LanguagePairDataset(
+            src_tokens,
+            src_lengths,
+            self.source_dictionary,
+            tgt_dict=self.target_dictionary,
+            left_pad_source=self.cfg.left_pad_source,
+            constraints=constraints,
+        )
+        if self._image_list is None:
+            if self._model_feature_size and self.cfg.image_missing == "error":
+                raise ValueError(
+                    "the checkpoint was trained with images. Name the image of each input line "
+                    "with --image-list, or give --image-missing mask to translate without images "
+                    "on purpose."
+                )
+            return pairs
+        if self._lines_read > len(self._image_list):
+            raise ValueError(
+                f"--image-list {self.cfg.image_list} has {len(self._image_list)} lines, but the "
+                f"input has at least {self._lines_read}. There must be one line for each input "
+                "line, an empty one where there is no image."
+            )
+        ids = self._image_list[first : self._lines_read]
+        rows, _ = image_rows(self._image_store(), ids, self.cfg.image_list)
+        return MultimodalDataset(pairs, self._image_store(), rows, self._collated.append)
+
+    def _read_image_list(self) -> None:
+        store = self._image_store()
+        if store is None:
+            raise ValueError("--image-list names images of a store: give it with --image-h5")
+        self._check_store_fits_model(store)
+        try:
+            self._image_list = read_image_ids(self.cfg.image_list)
+        except (OSError, ImageIdsError) as error:
+            raise ValueError(f"--image-list cannot be read: {error}") from error
+        absent = image_rows(store, self._image_list, self.cfg.image_list)[1]
+        if absent and self.cfg.image_missing == "error":
+            raise SplitImagesError(_with_remedy(absent))
+        for line in absent:
+            logger.warning(f"{line}; masked")
+        atexit.register(self._warn_of_unread_images)
+
+    def _warn_of_unread_images(self) -> None:
+        unread = len(self._image_list) - self._lines_read
+        if unread > 0:
+            logger.warning(
+                f"--image-list {self.cfg.image_list} has {len(self._image_list)} lines, but the "
+                f"input had only {self._lines_read}: are they in step?"
+            )
+
+    def inference_step(self, generator, models, sample, prefix_tokens=None, constraints=None):
+        """Translate a mini-batch.
+
+        fairseq-interactive builds the sample from the tokens alone; the images that the collater
+        made for these tokens are put back.
+        """
+        if self._collated:
+            made = self._collated.popleft()["net_input"]
+            tokens = sample["net_input"]["src_tokens"]
+            if not torch.equal(made["src_tokens"], tokens.cpu()):
+                raise RuntimeError(
+                    "the mini-batches of fairseq-interactive came in another order than they were "
+                    "made; their images cannot be told"
+                )
+            parameter = next(models[0].parameters())
+            images = {
+                "image_features": made["image_features"].to(parameter),
+                "image_mask": made["image_mask"].to(parameter.device),
+            }
+            sample = {**sample, "net_input": {**sample["net_input"], **images}}
+        return super().inference_step(generator, models, sample, prefix_tokens, constraints)
+
+
+def _with_remedy(absent: List[str]) -> List[str]:
+    return [
+        f"{line}. Extract their features too, or give --image-missing mask to use these sentences "
+        "without an image."
+        for line in absent
+    ]
