@@ -63,7 +63,7 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
         if not 0 <= kd_lambda <= 1:
             raise ValueError(f"--kd-lambda {kd_lambda} must lie between 0 and 1")
         if not 0 < kd_temperature < math.inf:
-            raise ValueError(f"--kd-temperature {kd_temperature} must be above 0")
+            raise ValueError(f"--kd-temperature {kd_temperature} must be above 0 and finite")
         self.kd_lambda = kd_lambda
         self.kd_temperature = kd_temperature
 

@@ -125,6 +125,7 @@ class ImageStoreWriter:
                 creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
                 creation.set_layout(h5py.h5d.CONTIGUOUS)
                 creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+                creation.set_obj_track_times(False)  # the same rows make the same file
                 h5py.h5d.create(
                     file.id,
                     name.encode(),
@@ -361,11 +362,6 @@ class _Header:
                 f"{path} has {len(ids)} ids but {rows.shape[0]} rows of {kinds[0]}; extract it again"
             )
         _check_ids(ids, path)
-        end = (offset or 0) + rows.size * rows.dtype.itemsize
-        if path.stat().st_size < end:
-            raise ImageStoreError(
-                f"{path} is cut short: {path.stat().st_size} bytes, {end} expected. Copy or extract it again."
-            )
         return cls(
             kind=kinds[0],
             shape=rows.shape,

@@ -5,6 +5,7 @@ Letters: B sentences, T target tokens, V target vocabulary.
 
 import math
 import os
+import pickle
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
@@ -84,7 +85,8 @@ def without_images(net_input: Dict[str, Tensor]) -> Dict[str, Tensor]:
 def load_teacher(paths: str, data: Optional[str], student: Student) -> FrozenTeacher:
     """Load checkpoints and check that they can teach.
 
-    Each is built with its own task, never through the student's.
+    Each is built with its own task, never through the student's. The random numbers of the training
+    stay as they were, so that a seed gives the student the same first weights with any teacher.
 
     Args:
         paths: checkpoint files, separated by colons.
@@ -97,7 +99,8 @@ def load_teacher(paths: str, data: Optional[str], student: Student) -> FrozenTea
     models, problems = [], []
     for path in utils.split_paths(paths):
         try:
-            models.append(_load(path, data, student))
+            with torch.random.fork_rng(devices=[]):  # the weights are initialised before they are read
+                models.append(_load(path, data, student))
         except TeacherError as error:
             problems += error.problems
     if problems:
@@ -111,15 +114,34 @@ def _load(path: str, data: Optional[str], student: Student) -> torch.nn.Module:
     overrides: Dict[str, Any] = {"eval_bleu": False}
     if data is not None:
         overrides["data"] = data
-    state = checkpoint_utils.load_checkpoint_to_cpu(path, overrides)
-    cfg = state.get("cfg") or convert_namespace_to_omegaconf(state["args"])
+    try:
+        state = checkpoint_utils.load_checkpoint_to_cpu(path, overrides)
+        cfg = state.get("cfg") or convert_namespace_to_omegaconf(state["args"])
+    except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError) as error:
+        raise TeacherError(
+            [f"--teacher-path {path} is no fairseq checkpoint that can be loaded: {_one_line(error)}"]
+        ) from error
     _check_dictionaries_exist(path, cfg.task, data)
-    [model], _, task = checkpoint_utils.load_model_ensemble_and_task([path], overrides, state=state)
+    try:
+        [model], _, task = checkpoint_utils.load_model_ensemble_and_task(
+            [path], overrides, state=state
+        )
+    except (ValueError, RuntimeError) as error:  # dictionaries of another size, most likely
+        raise TeacherError(
+            [
+                f"the teacher {path} does not fit the dictionaries in {cfg.task.data}; say with "
+                f"--teacher-data where its own are: {_one_line(error)}"
+            ]
+        ) from error
     task_state = state.get("task_state", {})
     problems = _disagreements(path, cfg, task, task_state, model, student)
     if problems:
         raise TeacherError(problems)
     return model
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _check_dictionaries_exist(path: str, task_cfg, data: Optional[str]) -> None:

@@ -4,9 +4,11 @@ Letters: B sentences, S source tokens, T target tokens, R image regions, D featu
 vocabulary, h heads.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Dict, Optional
 
+import torch
 import torch.nn.functional as F
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import (
@@ -112,6 +114,32 @@ class CrossModalRNNConfig(FairseqDataclass):
     )
 
 
+class ScaledEmbedding(nn.Embedding):
+    """Embeddings times the root of their width (Vaswani et al. 2017, section 3.4).
+
+    The matrix also serves as the output layer, which wants entries of a standard deviation of
+    1 / sqrt(d); what the network reads has one of 1. Unscaled, a recurrent network hardly hears its
+    input at first, and training at 1,000 pairs takes several times as many epochs.
+
+    Args:
+        dictionary: fairseq's dictionary.
+        size: width d.
+    """
+
+    def __init__(self, dictionary, size: int):
+        super().__init__(len(dictionary), size, padding_idx=dictionary.pad())
+        self.scale = math.sqrt(size)
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=self.embedding_dim**-0.5)
+        with torch.no_grad():
+            self.weight[self.padding_idx].fill_(0)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N) -> (B, N, d)."""
+        return super().forward(tokens) * self.scale
+
+
 class CrossModalRNNEncoder(FairseqEncoder):
     """Embeddings, cross-modal fusion when there are images, a bidirectional RNN.
 
@@ -180,6 +208,8 @@ class CrossModalRNNEncoder(FairseqEncoder):
             if image_features is None:
                 image_features = x.new_zeros(len(x), 1, self.image_size)
                 image_mask = mask.new_zeros(len(x), 1)
+            # fairseq-generate --fp16 halves the model, but not the mini-batch
+            image_features = image_features.to(x.dtype)
             x, weights = self.fusion(x, mask, image_features, image_mask)  # (B, S, d)
             x = F.dropout(x, self.dropout, self.training)
             if need_maps:
@@ -326,11 +356,11 @@ class CrossModalRNNModel(FairseqEncoderDecoderModel):
         if problems:
             raise ValueError("cross_modal_rnn:\n" + "\n".join(f"- {line}" for line in problems))
         source, target = task.source_dictionary, task.target_dictionary
-        source_embeddings = _embedding(source, cfg.encoder_embed_dim)
+        source_embeddings = ScaledEmbedding(source, cfg.encoder_embed_dim)
         target_embeddings = (
             source_embeddings
             if cfg.share_all_embeddings
-            else _embedding(target, cfg.decoder_embed_dim)
+            else ScaledEmbedding(target, cfg.decoder_embed_dim)
         )
         encoder = CrossModalRNNEncoder(cfg, source, source_embeddings)
         decoder = CrossModalRNNDecoder(cfg, target, target_embeddings, encoder.output_size)
@@ -339,11 +369,13 @@ class CrossModalRNNModel(FairseqEncoderDecoderModel):
     @staticmethod
     def _problems(cfg: CrossModalRNNConfig, task):
         found = []
-        if getattr(task.cfg, "left_pad_source", False):
-            found.append(
-                "it reads sources that are padded on the right, but this task pads them on the "
-                "left. Use --task multimodal_translation."
-            )
+        for side in ("source", "target"):
+            if getattr(task.cfg, f"left_pad_{side}", False):
+                found.append(
+                    f"it reads {side} sentences that are padded on the right, but this task pads "
+                    "them on the left. Use --task multimodal_translation, without "
+                    f"--left-pad-{side}."
+                )
         if cfg.share_all_embeddings:
             if task.source_dictionary != task.target_dictionary:
                 found.append(
@@ -366,12 +398,18 @@ class CrossModalRNNModel(FairseqEncoderDecoderModel):
                 f"--encoder-hidden-size {cfg.encoder_hidden_size} is odd; each direction has half"
             )
         memory_size = cfg.encoder_hidden_size if cfg.encoder_layers else cfg.encoder_embed_dim
-        if memory_size % cfg.decoder_attention_heads:
+        if cfg.decoder_attention_heads < 1:
+            found.append(
+                f"--decoder-attention-heads {cfg.decoder_attention_heads} must be at least 1"
+            )
+        elif memory_size % cfg.decoder_attention_heads:
             found.append(
                 f"--decoder-attention-heads {cfg.decoder_attention_heads} does not divide the "
                 f"width {memory_size} of the encoder's output"
             )
-        if cfg.image_feature_size and cfg.fusion_dim % cfg.fusion_heads:
+        if cfg.image_feature_size and cfg.fusion_heads < 1:
+            found.append(f"--fusion-heads {cfg.fusion_heads} must be at least 1")
+        elif cfg.image_feature_size and cfg.fusion_dim % cfg.fusion_heads:
             found.append(
                 f"--fusion-heads {cfg.fusion_heads} does not divide --fusion-dim {cfg.fusion_dim}"
             )
@@ -389,13 +427,6 @@ class CrossModalRNNModel(FairseqEncoderDecoderModel):
         """Teacher-forced pass; arguments and result as in encoder and decoder."""
         encoder_out = self.encoder(src_tokens, src_lengths, image_features, image_mask, need_maps)
         return self.decoder(prev_output_tokens, encoder_out, need_maps=need_maps)
-
-
-def _embedding(dictionary, size: int) -> nn.Embedding:
-    embedding = nn.Embedding(len(dictionary), size, padding_idx=dictionary.pad())
-    nn.init.normal_(embedding.weight, std=size**-0.5)
-    nn.init.zeros_(embedding.weight[dictionary.pad()])
-    return embedding
 
 
 @register_model_architecture("cross_modal_rnn", "cross_modal_rnn_tiny")

@@ -46,7 +46,8 @@ def masked_attention(
         before dropout. Where a sentence has no real key both are zero.
     """
     query, key, value = (_split_heads(x, heads) for x in (query, key, value))  # (B, h, ., d_k)
-    scores = torch.matmul(query, key.transpose(2, 3)) / math.sqrt(query.size(-1))  # (B, h, X, K)
+    query = query / math.sqrt(query.size(-1))  # first, or the product may overflow in float16
+    scores = torch.matmul(query, key.transpose(2, 3))  # (B, h, X, K)
     weights = masked_softmax(scores, key_mask[:, None, None, :])
     context = torch.matmul(F.dropout(weights, p=dropout), value)  # (B, h, X, d_k)
     return context.transpose(1, 2).flatten(2), weights

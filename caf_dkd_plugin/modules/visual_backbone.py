@@ -194,16 +194,22 @@ def _first_line(error: Exception) -> str:
 
 @torch.no_grad()
 def _calibrate_batch_norm(network: nn.Module, seed: int) -> None:
-    """Set the BatchNorm statistics of random weights to those of smooth noise pictures.
+    """Set the BatchNorm statistics of random weights to those of noise pictures.
 
     With the statistics of a new network (mean 0, variance 1) the values of a deep one grow or fade
-    by orders of magnitude.
+    by orders of magnitude. The noise has, like photographs, as much contrast in coarse as in fine
+    detail.
     """
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    noise = torch.randn(
-        _CALIBRATION_BATCH, 3, 14, 14, generator=torch.Generator().manual_seed(seed)
-    )
-    pictures = nn.functional.interpolate(noise, size=_PROBE_SIZE, mode="bilinear")
+    generator = torch.Generator().manual_seed(seed)
+    octaves = [
+        torch.randn(
+            _CALIBRATION_BATCH, 3, _PROBE_SIZE // step, _PROBE_SIZE // step, generator=generator
+        )
+        for step in (1, 2, 4, 8, 16, 32)
+    ]
+    pictures = sum(nn.functional.interpolate(o, size=_PROBE_SIZE, mode="bilinear") for o in octaves)
+    pictures = pictures / pictures.std()
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0  # the running statistics become the batch's

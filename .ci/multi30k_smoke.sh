@@ -1,0 +1,141 @@
+#!/usr/bin/env bash
+# 200 real sentence pairs through every command, teacher and student, to a BLEU line. Checks that
+# the commands work together on real text and photographs; the figures mean nothing after so little.
+#
+#   MULTI30K_ROOT=/data/multi30k bash .ci/multi30k_smoke.sh BIN OUTPUT
+#
+# BIN has python and the fairseq commands; OUTPUT is a new folder. MULTI30K_WEIGHTS, if set, is the
+# file of a pretrained MobileNet-v2; otherwise a ResNet-18 with random weights does.
+set -euo pipefail
+
+bin=$(cd "$1" && pwd)
+mkdir -p "$2"
+out=$(cd "$2" && pwd)
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export PATH="$bin:$PATH"
+
+data=$out/data
+features=$out/features.h5
+pairs=200
+test=test3 # the held-out set: every sentence has its picture
+
+step() { printf '\n[%s +%ds] %s\n' "$(date +%H:%M:%S)" "$SECONDS" "$*"; }
+
+step "binarise $pairs pairs"
+head -n "$pairs" "$MULTI30K_ROOT/subsets/train_1k.lines" >"$out/train.lines"
+python preprocess/prepare_multi30k.py \
+    --root "$MULTI30K_ROOT" \
+    --source en \
+    --target de \
+    --subset "$out/train.lines" \
+    --vocab-size 1000 \
+    --output "$data"
+
+# Pictures for a part of three splits, less each tenth: the others are missing ones, to be masked.
+step "features"
+head -q -n 250 "$data/train.images" "$data/valid1.images" "$data/$test.images" |
+    awk 'NR % 10' >"$out/pictures"
+backbone=(--backbone resnet18 --weights none)
+if [[ -n ${MULTI30K_WEIGHTS:-} ]]; then
+    backbone=(--backbone mobilenet_v2 --weights "$MULTI30K_WEIGHTS")
+fi
+python preprocess/extract_features.py \
+    --images "$MULTI30K_ROOT/images" \
+    --list "$out/pictures" \
+    --output "$features" \
+    "${backbone[@]}"
+
+step "check"
+python preprocess/check_data.py "$data" --image-h5 "$features" --image-missing mask
+
+plugin=(--user-dir caf_dkd_plugin --task multimodal_translation)
+with_images=(--image-h5 "$features" --image-missing mask)
+training=(
+    "$data"
+    "${plugin[@]}"
+    "${with_images[@]}"
+    --source-lang en
+    --target-lang de
+    --arch cross_modal_rnn_tiny
+    --optimizer adam
+    --lr 0.003
+    --clip-norm 1.0
+    --max-tokens 500
+    --max-epoch 6
+    --save-interval 3
+    --validate-interval 3
+    --valid-subset valid1
+    --ignore-unused-valid-subsets
+    --max-tokens-valid 4000
+    --num-workers 1
+    --no-epoch-checkpoints
+    --eval-bleu
+    --eval-bleu-args '{"beam": 1, "max_len_a": 1.0, "max_len_b": 5}'
+    --eval-bleu-detok space
+    --eval-bleu-remove-bpe sentencepiece
+    --best-checkpoint-metric bleu
+    --maximize-best-checkpoint-metric
+    --log-format simple
+    --seed 1
+)
+
+step "train the teacher"
+fairseq-train "${training[@]}" \
+    --criterion label_smoothed_cross_entropy \
+    --label-smoothing 0.1 \
+    --save-dir "$out/teacher"
+
+step "train the student"
+fairseq-train "${training[@]}" \
+    --criterion kd_label_smoothed_cross_entropy \
+    --label-smoothing 0.1 \
+    --teacher-path "$out/teacher/checkpoint_best.pt" \
+    --kd-lambda 0.5 \
+    --kd-temperature 2 \
+    --image-dropout 0.2 \
+    --save-dir "$out/student"
+
+rm "$out/teacher/checkpoint_best.pt" # from here on nobody needs the teacher
+
+student=(--path "$out/student/checkpoint_best.pt" "${plugin[@]}" "${with_images[@]}")
+
+step "validate"
+fairseq-validate "$data" "${student[@]}" --valid-subset valid1 --max-tokens 2000
+
+translating=(
+    --beam 5
+    --max-len-a 1
+    --max-len-b 5
+    --bpe sentencepiece
+    --sentencepiece-model "$data/sentencepiece.model"
+)
+translations() { grep ^D- "$1" | sed 's/^D-//' | sort -n | cut -f 3; } # in the order of the input
+
+step "generate"
+fairseq-generate "$data" "${student[@]}" "${translating[@]}" \
+    --gen-subset "$test" \
+    --max-tokens 4000 \
+    >"$out/generate.log"
+translations "$out/generate.log" >"$out/hypotheses"
+
+step "interactive: the first 20 again, from their text"
+head -n 20 "$data/text/$test.en" >"$out/first.en"
+head -n 20 "$data/$test.images" >"$out/first.images"
+fairseq-interactive "$data" "${student[@]}" "${translating[@]}" \
+    --source-lang en \
+    --target-lang de \
+    --input "$out/first.en" \
+    --image-list "$out/first.images" \
+    --buffer-size 8 \
+    --max-tokens 500 \
+    >"$out/interactive.log"
+translations "$out/interactive.log" >"$out/interactive"
+lines=$(wc -l <"$out/interactive")
+if ((lines != 20)); then
+    echo "fairseq-interactive gave $lines translations for 20 lines" >&2
+    exit 1
+fi
+
+step "score"
+sacrebleu "$data/text/$test.de" --input "$out/hypotheses" --metrics bleu --format text | tee "$out/score"
+grep -q '^BLEU|.* = [0-9]' "$out/score"

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Translate the test sets with a beam of 5 and score them: detokenised, cased sacreBLEU with its
+# signature. Run from the repository's root: evaluate.sh [CHECKPOINT [fairseq-generate's options]]
+set -euo pipefail
+
+WORK=${WORK:-multi30k}                                   # what prepare.sh made
+DATA=${DATA:-$WORK/student-data}
+CHECKPOINT=${1:-$WORK/student/checkpoint_best.pt}
+shift || true
+OUT=${OUT:-$(dirname "$CHECKPOINT")}
+SUBSETS=${SUBSETS:-"test test3"}                         # test_2016_flickr and test_heldout: see splits.tsv
+
+for subset in $SUBSETS; do
+    fairseq-generate "$DATA" \
+        --user-dir caf_dkd_plugin \
+        --task multimodal_translation \
+        --source-lang en \
+        --target-lang de \
+        --path "$CHECKPOINT" \
+        --gen-subset "$subset" \
+        --image-h5 "$WORK/images.h5" \
+        --image-missing mask \
+        --beam 5 \
+        --max-tokens 4000 \
+        --remove-bpe sentencepiece \
+        "$@" \
+        > "$OUT/$subset.generate"
+    grep '^H-' "$OUT/$subset.generate" | sort -V | cut -f3 > "$OUT/$subset.hyp"
+    echo "$subset"
+    sacrebleu "$DATA/text/$subset.de" --input "$OUT/$subset.hyp" --metrics bleu chrf --width 2
+done

@@ -1,0 +1,228 @@
+"""Check that a binarised fairseq folder, its lists of images and an image store fit together.
+
+    python preprocess/check_data.py DATA --image-h5 FILE.h5
+
+Prints a table of the splits and all that is wrong; the exit code is 1 when anything is. An image
+that the store lacks is an error unless --image-missing mask says, as in training, that it is meant.
+"""
+
+import argparse
+import logging
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import List, NamedTuple, Optional, Sequence, Set
+
+from fairseq.data import Dictionary, data_utils
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from caf_dkd_plugin.data.dictionaries import first_difference, symbols
+from caf_dkd_plugin.data.image_ids import ImageIdsError, read_image_ids
+from caf_dkd_plugin.data.image_store import ImageStore, ImageStoreError
+from caf_dkd_plugin.data.split_images import SHOWN, image_rows
+
+_INDEX = re.compile(r"(?P<split>.+)\.(?P<source>[^.-]+)-(?P<target>[^.-]+)\.(?P<lang>[^.-]+)\.idx")
+
+
+class Pair(NamedTuple):
+    """A split in two languages, as fairseq-preprocess writes it."""
+
+    split: str
+    source: str
+    target: str
+
+    def prefix(self, data: Path, lang: str) -> str:
+        """The binarised files of one side, without their suffixes."""
+        return str(data / f"{self.split}.{self.source}-{self.target}.{lang}")
+
+
+class Report:
+    """The table and the problems, as they are found."""
+
+    HEADER = ("split", "pair", "sentences", "lines", "in the store", "missing", "without")
+
+    def __init__(self):
+        self.rows: List[Sequence[object]] = [self.HEADER]
+        self.problems: List[str] = []
+        self.notes: List[str] = []
+
+    def table(self) -> str:
+        """The table for people: names to the left, numbers to the right."""
+        widths = [max(len(str(cell)) for cell in column) for column in zip(*self.rows)]
+        return "\n".join(
+            "  ".join(
+                str(cell).ljust(width) if place < 2 else str(cell).rjust(width)
+                for place, (cell, width) in enumerate(zip(row, widths))
+            )
+            for row in self.rows
+        )
+
+
+def find_pairs(data: Path) -> List[Pair]:
+    """The splits of a folder, train first."""
+    found = set()
+    for path in data.glob("*.idx"):
+        match = _INDEX.fullmatch(path.name)
+        if match and match["lang"] in (match["source"], match["target"]):
+            found.add(Pair(match["split"], match["source"], match["target"]))
+    kinds = ("train", "valid", "test")
+    return sorted(found, key=lambda pair: ([not pair.split.startswith(k) for k in kinds], pair))
+
+
+def count_sentences(data: Path, pair: Pair, report: Report) -> Optional[int]:
+    """The number of sentences of a split, None when its two sides disagree or one is missing."""
+    counts = {}
+    for lang in (pair.source, pair.target):
+        prefix = pair.prefix(data, lang)
+        try:
+            dataset = data_utils.load_indexed_dataset(prefix)
+        except Exception as error:  # whatever a damaged index leads to
+            report.problems.append(f"{prefix}.idx or .bin cannot be read: {error}")
+            return None
+        if dataset is None:
+            report.problems.append(f"{prefix}.idx and .bin are not both there; binarise it again")
+            return None
+        counts[lang] = len(dataset)
+    if len(set(counts.values())) > 1:
+        numbers = " and ".join(f"{count} of {lang}" for lang, count in counts.items())
+        report.problems.append(f"{pair.split} in {data} has {numbers}; binarise it again")
+        return None
+    return counts[pair.source]
+
+
+def check_images(
+    data: Path,
+    pair: Pair,
+    store: ImageStore,
+    missing_is_error: bool,
+    report: Report,
+) -> Set[str]:
+    """Check one split and add its row to the table.
+
+    Returns:
+        the ids that its sentences use.
+    """
+    sentences = count_sentences(data, pair, report)
+    path = data / f"{pair.split}.images"
+    row = [pair.split, f"{pair.source}-{pair.target}", "?" if sentences is None else sentences]
+    try:
+        ids = read_image_ids(path)
+    except ImageIdsError as error:
+        report.problems.append(
+            f"{error}. It has one image id for each sentence of {pair.split}, on a line, or an empty "
+            "line; without it the split can only be used without --image-h5"
+        )
+        report.rows.append([*row, "-", "-", "-", "-"])
+        return set()
+    if sentences is not None and len(ids) != sentences:
+        report.problems.append(
+            f"{path} has {len(ids)} lines, but {pair.split} in {data} has {sentences} sentences"
+        )
+    _, lacking = image_rows(store, ids, pair.split)
+    (report.problems if missing_is_error else report.notes).extend(lacking)
+    kinds = Counter("without" if not name else name in store for name in ids)
+    report.rows.append([*row, len(ids), kinds[True], kinds[False], kinds["without"]])
+    return set(ids)
+
+
+def check_dictionaries(data: Path, languages: Sequence[str], report: Report) -> None:
+    """Note the sizes of the dictionaries, and whether they are the same."""
+    found = {}
+    for lang in languages:
+        path = data / f"dict.{lang}.txt"
+        try:
+            found[lang] = Dictionary.load(str(path))
+        except Exception as error:  # fairseq wraps what int() raises, or lets it through
+            report.problems.append(f"{path} is no readable fairseq dictionary: {error!r}")
+    sizes = ", ".join(f"{lang} {len(dictionary)} symbols" for lang, dictionary in found.items())
+    report.notes.append(f"dictionaries: {sizes or 'none'}")
+    if len(found) == 2:
+        difference = first_difference(*map(symbols, found.values()))
+        report.notes.append(
+            f"they differ: {difference}"
+            if difference
+            else "they are the same (one joint dictionary)"
+        )
+
+
+def describe_store(store: ImageStore) -> str:
+    """What the store holds, in a line."""
+    shape = " x ".join(map(str, store.shape[1:]))
+    about = store.description
+    return (
+        f"{store.path}: {len(store)} rows of {store.kind}, {shape} {store.dtype}, {about.backbone} "
+        f"{about.layer}, weights {about.weights} ({about.weights_sha256[:12]})"
+    )
+
+
+def check(args: argparse.Namespace) -> Report:
+    """Check everything; nothing is written.
+
+    Raises:
+        ImageStoreError: the store cannot be opened at all.
+    """
+    report = Report()
+    store = ImageStore(args.image_h5)
+    report.notes.append(describe_store(store))
+    pairs = find_pairs(args.data)
+    if not pairs:
+        report.problems.append(f"{args.data} has no binarised split (SPLIT.SRC-TGT.LANG.idx)")
+    used: Set[str] = set()
+    for pair in pairs:
+        used |= check_images(args.data, pair, store, args.image_missing == "error", report)
+    known = {f"{pair.split}.images" for pair in pairs}
+    stray = sorted(path.name for path in args.data.glob("*.images") if path.name not in known)
+    if stray:
+        report.notes.append(f"no split of the folder goes with {', '.join(stray)}")
+    unused = [name for name in store.ids if name not in used]
+    if unused:
+        first = ", ".join(unused[:SHOWN]) + (", ..." if len(unused) > SHOWN else "")
+        report.notes.append(f"{len(unused)} of the store's {len(store)} images are unused: {first}")
+    languages = sorted({lang for pair in pairs for lang in (pair.source, pair.target)})
+    check_dictionaries(args.data, languages, report)
+    if not args.no_hashes:
+        report.problems += store.problems()
+    return report
+
+
+def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    add = parser.add_argument
+    add("data", metavar="DATA", type=Path, help="folder made by fairseq-preprocess")
+    add("--image-h5", metavar="FILE", type=Path, required=True, help="the image store")
+    add(
+        "--image-missing",
+        choices=("error", "mask"),
+        default="error",
+        help="what an image is that the store lacks, as in training (default: %(default)s)",
+    )
+    add(
+        "--no-hashes",
+        action="store_true",
+        help="do not read the store's rows, which is what finds NaN and changed bytes",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command; the exit code."""
+    try:
+        report = check(parse_args(argv))
+    except ImageStoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(report.table())
+    for note in report.notes:
+        print(f"- {note}")
+    for problem in report.problems:
+        print(f"error: {problem}", file=sys.stderr)
+    print("no problems" if not report.problems else f"{len(report.problems)} problems")
+    return 1 if report.problems else 0
+
+
+if __name__ == "__main__":
+    logging.root.setLevel(logging.WARNING)  # fairseq's import turns it up, one fork even to DEBUG
+    sys.exit(main())

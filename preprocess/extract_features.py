@@ -1,0 +1,346 @@
+"""Read the features of a folder of pictures with a CNN and write them into one image store.
+
+    python preprocess/extract_features.py --images DIR --output FILE.h5
+
+Every file in DIR and its sub-folders counts as a picture, except hidden ones (names beginning with
+a dot); its id is its path below DIR. Each picture is used whole: made square without cropping.
+Killed and started again, the run goes on where it was. Until it is finished the store is called
+FILE.h5.partial.
+"""
+
+import argparse
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.functional import pil_to_tensor
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from caf_dkd_plugin.data.image_ids import ImageIdsError, read_image_ids
+from caf_dkd_plugin.data.image_store import (
+    Description,
+    ImageStore,
+    ImageStoreError,
+    ImageStoreWriter,
+    partial_path,
+)
+from caf_dkd_plugin.modules.visual_backbone import (
+    IMAGENET,
+    IMAGENET_VERSION,
+    LAYERS,
+    PIXEL_MEAN,
+    PIXEL_STD,
+    RANDOM,
+    BackboneError,
+    VisualBackbone,
+)
+
+_SHOWN = 3
+
+
+class ExtractionError(ValueError):
+    """The run cannot begin, or cannot be finished; the message says why and what to do."""
+
+
+class Batch(NamedTuple):
+    """Neighbouring rows of the store, n of them."""
+
+    rows: List[int]
+    pixels: Tensor
+    """(n, 3, S, S) uint8; black where the file is broken"""
+    broken: Dict[int, str]
+    """the rows whose file is no readable picture, and why"""
+
+
+class PictureBatches(Dataset):
+    """Reads the pictures of given rows, a batch at a time.
+
+    Args:
+        folder: where the pictures are.
+        ids: (N,) paths below the folder.
+        batches: the rows of each batch.
+        image_size: S, the side of the square that every picture becomes.
+    """
+
+    def __init__(self, folder: Path, ids: List[str], batches: List[List[int]], image_size: int):
+        self.folder = folder
+        self.ids = ids
+        self.batches = batches
+        self.image_size = image_size
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Batch:
+        rows = self.batches[index]
+        pixels = torch.zeros(len(rows), 3, self.image_size, self.image_size, dtype=torch.uint8)
+        broken = {}
+        for place, row in enumerate(rows):
+            try:
+                pixels[place] = load_picture(self.folder / self.ids[row], self.image_size)
+            except Exception as error:  # Pillow's readers raise whatever a bad file leads to
+                broken[row] = str(error) or type(error).__name__
+        return Batch(rows, pixels, broken)
+
+
+def load_picture(path: Path, image_size: int) -> Tensor:
+    """A picture file as (3, S, S) uint8, as :func:`preprocessing_in_words` says."""
+    with Image.open(path) as picture:
+        if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
+            raise ValueError(f"grey values of more than 8 bits (mode {picture.mode})")
+        upright = ImageOps.exif_transpose(picture)
+        if "A" in upright.mode or "transparency" in upright.info:
+            upright = upright.convert("RGBA")
+            white = Image.new("RGBA", upright.size, "white")
+            upright = Image.alpha_composite(white, upright)
+        square = upright.convert("RGB").resize((image_size, image_size), Image.BILINEAR)
+    return pil_to_tensor(square)
+
+
+def preprocessing_in_words(image_size: int) -> str:
+    """What happens to a picture before the network sees it."""
+    return (
+        f"upright by EXIF, transparent parts on white, RGB, the whole picture resized to "
+        f"{image_size}x{image_size} (Pillow bilinear, antialiased, aspect ratio not kept, no crop), "
+        f"scaled to 0..1, minus {PIXEL_MEAN}, over {PIXEL_STD}"
+    )
+
+
+def list_pictures(folder: Path) -> List[str]:
+    """The paths of all files below `folder` that are not hidden, relative and sorted."""
+    found = []
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below = Path(parent).relative_to(folder)
+        found += [(below / name).as_posix() for name in files if not name.startswith(".")]
+    return sorted(found)
+
+
+def chosen_ids(folder: Path, lists: Sequence[Path]) -> List[str]:
+    """The ids that the store shall have: those of the lists, or else every picture of the folder."""
+    if not folder.is_dir():
+        raise ExtractionError(f"there is no folder {folder}; give the pictures' folder as --images")
+    if lists:
+        named = dict.fromkeys(name for path in lists for name in read_image_ids(path) if name)
+        if not named:
+            raise ExtractionError(f"no image is named in {', '.join(map(str, lists))}")
+        return list(named)
+    ids = list_pictures(folder)
+    if not ids:
+        raise ExtractionError(f"there are no files in {folder}")
+    return ids
+
+
+def unfinished_batches(done: Sequence[bool], batch_size: int) -> List[List[int]]:
+    """The batches with a row that is not done.
+
+    Batch k is always rows k * batch_size and the following: what a row's neighbours in its batch
+    are does not depend on where an earlier run stopped, so neither does its last bit.
+    """
+    batches = [
+        list(range(start, min(start + batch_size, len(done))))
+        for start in range(0, len(done), batch_size)
+    ]
+    return [rows for rows in batches if not all(done[row] for row in rows)]
+
+
+@torch.no_grad()
+def fill(
+    writer: ImageStoreWriter,
+    backbone: VisualBackbone,
+    pictures: PictureBatches,
+    workers: int,
+    device: torch.device,
+) -> Dict[int, str]:
+    """Write the rows of all of `pictures`' batches.
+
+    Returns:
+        the rows that could not be written because their file is broken, and why.
+    """
+    broken: Dict[int, str] = {}
+    loader = DataLoader(pictures, batch_size=None, num_workers=workers)
+    done = len(pictures.ids) - sum(map(len, pictures.batches))
+    with tqdm(total=len(pictures.ids), initial=done, unit="img", desc=writer.path.name) as progress:
+        for rows, pixels, failures in loader:
+            features = backbone(pixels.to(device)).float().cpu().numpy()  # (n, R, D)
+            good = [place for place, row in enumerate(rows) if row not in failures]
+            if good:
+                writer.write([rows[place] for place in good], features[good])
+            broken.update(failures)
+            progress.update(len(rows))
+    return broken
+
+
+def differences(
+    store: ImageStore,
+    ids: List[str],
+    row_shape: Tuple[int, int],
+    dtype: str,
+    description: Description,
+) -> List[str]:
+    """What a finished store has otherwise than this run would write it, in words."""
+    found = []
+    if store.shape[1:] != row_shape or store.dtype != dtype:
+        found.append(f"rows {store.shape[1:]} {store.dtype} there, {row_shape} {dtype} now")
+    for key in ("backbone", "layer", "weights", "weights_sha256", "preprocessing"):
+        there, now = getattr(store.description, key), getattr(description, key)
+        if there != now:
+            found.append(f"{key} {there!r} there, {now!r} now")
+    lacking = [name for name in ids if name not in store]
+    surplus = sorted(set(store.ids) - set(ids))
+    for what, names in (("not in it", lacking), ("in it but no longer wanted", surplus)):
+        if names:
+            first = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+            found.append(f"{len(names)} images {what}: {first}")
+    return found
+
+
+def readable(folder: Path, image_id: str, image_size: int) -> bool:
+    """Whether the file is a picture that can be read."""
+    return not PictureBatches(folder, [image_id], [[0]], image_size)[0].broken
+
+
+def extract(args: argparse.Namespace) -> None:
+    """Do what the command line says and print what was done."""
+    started = time.monotonic()
+    ids = chosen_ids(args.images, args.list)
+    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    backbone = VisualBackbone(args.backbone, args.layer, args.weights, args.seed).to(device)
+    row_shape = backbone.row_shape(args.image_size)
+    description = Description(
+        backbone=args.backbone,
+        layer=args.layer,
+        weights=_weights_name(args.weights),
+        weights_sha256=backbone.weights_sha256,
+        preprocessing=preprocessing_in_words(args.image_size),
+    )
+    if args.output.exists() and not args.overwrite:
+        _accept_finished(args, ids, row_shape, description)
+        return
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    writer = _open_writer(args, ids, row_shape, description)
+    batches = unfinished_batches(writer.rows_done, args.batch_size)
+    missing = sum(map(len, batches))
+    if missing < len(ids):
+        print(f"going on: {len(ids) - missing} of {len(ids)} images are done")
+    pictures = PictureBatches(args.images, ids, batches, args.image_size)
+    broken = fill(writer, backbone, pictures, args.workers, device)
+    if broken:
+        listed = "".join(f"\n  {ids[row]}: {broken[row]}" for row in sorted(broken))
+        if not args.skip_broken:
+            raise ExtractionError(
+                f"{len(broken)} of {len(ids)} files are not readable pictures:{listed}\n"
+                f"The others are done, but {args.output} stays unfinished. Repair these files and "
+                "run again, which goes on from here, or leave them out with --skip-broken."
+            )
+        print(f"left out {len(broken)} of {len(ids)} files, not readable as pictures:{listed}")
+    count = writer.finish(skip_missing=args.skip_broken)
+    seconds = time.monotonic() - started
+    print(
+        f"wrote {args.output}: {count} images, {row_shape[0]} x {row_shape[1]} {args.dtype}, "
+        f"{args.output.stat().st_size / 1e6:.1f} MB; {args.backbone} ({description.weights}) on "
+        f"{device.type}, {missing} images in {seconds:.0f} s ({missing / seconds:.1f} a second)"
+    )
+
+
+def _weights_name(weights: str) -> str:
+    if weights == IMAGENET:
+        return f"{IMAGENET} ({IMAGENET_VERSION})"
+    return weights if weights == RANDOM else Path(weights).name
+
+
+def _accept_finished(args, ids, row_shape, description) -> None:
+    """Say that the finished store is the one that is wanted, or raise."""
+    store = ImageStore(args.output)
+    if args.skip_broken:
+        ids = [
+            name for name in ids if name in store or readable(args.images, name, args.image_size)
+        ]
+    found = differences(store, ids, row_shape, args.dtype, description)
+    if found:
+        raise ExtractionError(
+            f"{args.output} exists and was written otherwise: {'; '.join(found)}. Write to another "
+            "file, or replace this one with --overwrite."
+        )
+    print(f"{args.output} is already finished: {len(store)} images. Nothing to do.")
+
+
+def _open_writer(args, ids, row_shape, description) -> ImageStoreWriter:
+    try:
+        return ImageStoreWriter(args.output, ids, row_shape, args.dtype, description)
+    except ImageStoreError:
+        if not args.overwrite or not partial_path(args.output).exists():
+            raise
+    partial_path(args.output).unlink()  # begun with other settings
+    return ImageStoreWriter(args.output, ids, row_shape, args.dtype, description)
+
+
+def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--images", metavar="DIR", type=Path, required=True, help="folder of the pictures")
+    add("--output", metavar="FILE", type=Path, required=True, help="the image store to write")
+    add(
+        "--list",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="read only the pictures named in these lists, such as DATA/train.images",
+    )
+    add("--backbone", default="resnet18", help="any convolutional classifier of torchvision")
+    add(
+        "--weights",
+        default=IMAGENET,
+        help=f"{IMAGENET} (torchvision's download), {RANDOM} (random) or the file of a state dict",
+    )
+    add("--seed", type=int, default=1, help=f"of the random weights of --weights {RANDOM}")
+    add("--layer", choices=LAYERS, default="grid", help="the last feature map, or its mean")
+    add("--image-size", type=_positive, default=224, help="side of the square each becomes")
+    add("--batch-size", type=_positive, default=32, help="pictures in one pass")
+    add(
+        "--workers",
+        type=int,
+        default=min(4, os.cpu_count() or 1),
+        help="processes that read pictures; 0 reads them in this one",
+    )
+    add("--device", help="where the network runs, such as cpu or cuda:1 (default: GPU if any)")
+    add("--dtype", choices=("float16", "float32"), default="float16", help="of the features")
+    add("--skip-broken", action="store_true", help="leave out files that are no readable picture")
+    add("--overwrite", action="store_true", help="replace a store with other settings")
+    return parser.parse_args(argv)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not a positive number")
+    return number
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command; the exit code."""
+    try:
+        extract(parse_args(argv))
+    except (BackboneError, ExtractionError, ImageIdsError, ImageStoreError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    logging.root.setLevel(logging.WARNING)  # fairseq's import turns it up, one fork even to DEBUG
+    sys.exit(main())

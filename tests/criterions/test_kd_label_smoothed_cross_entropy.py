@@ -1,0 +1,303 @@
+import itertools
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
+from fairseq.data import Dictionary
+from fairseq.logging import metrics
+from fairseq.models import BaseFairseqModel
+from omegaconf import OmegaConf
+
+import caf_dkd_plugin  # noqa: F401
+
+KD = "kd_label_smoothed_cross_entropy"
+FAIRSEQ = "label_smoothed_cross_entropy"
+PAD, EOS = 1, 2
+
+
+class Bigrams(BaseFairseqModel):
+    """A model as small as can be: the logits of a word depend on the word before."""
+
+    def __init__(self, words):
+        super().__init__()
+        torch.manual_seed(1)
+        self.logits = torch.nn.Embedding(words, words)
+
+    def forward(self, prev_output_tokens):
+        return self.logits(prev_output_tokens)
+
+
+@pytest.fixture(scope="module")
+def dictionary():
+    words = Dictionary()
+    for letter in "abcdefg":
+        words.add_symbol(letter)
+    return words
+
+
+@pytest.fixture
+def model(dictionary):
+    return Bigrams(len(dictionary))
+
+
+@pytest.fixture
+def build(dictionary):
+    """`build(**options)` -> our criterion; `build(FAIRSEQ, **options)` -> fairseq's."""
+
+    def make(name=KD, **options):
+        defaults = {"sentence_avg": False, "label_smoothing": 0.1}
+        cfg = OmegaConf.structured(CRITERION_DATACLASS_REGISTRY[name](**{**defaults, **options}))
+        task = SimpleNamespace(target_dictionary=dictionary)
+        return CRITERION_REGISTRY[name].build_criterion(cfg, task)
+
+    return make
+
+
+@pytest.fixture
+def sentences(dictionary):
+    """Targets of several lengths, each with the log-probabilities of a teacher (T, V)."""
+    torch.manual_seed(0)
+    targets = [torch.randint(4, len(dictionary), (length,)) for length in (3, 1, 5, 4)]
+    return [(t, torch.randn(len(t), len(dictionary)).log_softmax(-1)) for t in targets]
+
+
+def collate(sentences, pad_columns=0, teacher=True):
+    """A mini-batch; the teacher's numbers at padding are noise."""
+    width = max(len(target) for target, _ in sentences) + pad_columns
+    targets = torch.full((len(sentences), width), PAD)
+    previous = torch.full((len(sentences), width), PAD)
+    log_probs = torch.randn(len(sentences), width, sentences[0][1].shape[1]).log_softmax(-1)
+    for row, (target, teacher_log_probs) in enumerate(sentences):
+        targets[row, : len(target)] = target
+        previous[row, : len(target)] = torch.cat([torch.tensor([EOS]), target[:-1]])
+        log_probs[row, : len(target)] = teacher_log_probs
+    sample = {
+        "net_input": {"prev_output_tokens": previous},
+        "target": targets,
+        "ntokens": int(targets.ne(PAD).sum()),
+    }
+    return {**sample, "teacher": {"log_probs": log_probs}} if teacher else sample
+
+
+def run(criterion, model, sample, reduce=True):
+    """Loss, gradient of its sum, sample size, logging output."""
+    model.zero_grad()
+    loss, sample_size, log = criterion(model, sample, reduce=reduce)
+    loss.sum().backward()
+    return loss.detach(), model.logits.weight.grad.clone(), sample_size, log
+
+
+def logged(criterion, *logs):
+    with metrics.aggregate(new_root=True) as aggregator:
+        type(criterion).reduce_metrics(list(logs))
+    return aggregator.get_smoothed_values()
+
+
+OPTIONS = [
+    {"label_smoothing": smoothing, "sentence_avg": average, "ignore_prefix_size": prefix,
+     "report_accuracy": accuracy}
+    for smoothing, average, prefix, accuracy in itertools.product(
+        (0.0, 0.1), (False, True), (0, 2), (False, True)
+    )
+]  # fmt: skip
+
+
+def assert_identical(one, other):
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        assert torch.equal(torch.as_tensor(value), torch.as_tensor(other[key])), key
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(map(str, o.values())))
+@pytest.mark.parametrize("reduce", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+def test_lambda_one_is_fairseqs_to_the_last_bit(options, reduce, training, build, model, sentences):
+    """Also with a teacher in the sample, and in validation whatever lambda is."""
+    model.train(training)
+    sample = collate(sentences)
+    ours = build(kd_lambda=1.0 if training else 0.3, **options)
+    theirs = build(FAIRSEQ, **options)
+    loss, gradient, size, log = run(ours, model, sample, reduce)
+    expected_loss, expected_gradient, expected_size, expected_log = run(
+        theirs, model, sample, reduce
+    )
+    assert torch.equal(loss, expected_loss)
+    assert torch.equal(gradient, expected_gradient)
+    assert size == expected_size
+    assert_identical(log, expected_log)
+    if reduce:
+        assert logged(ours, log) == logged(theirs, log)
+
+
+def kl_by_loops(model, sentences, temperature, prefix=0):
+    """T^2 sum KL(teacher || student) over all tokens after the prefix, in Python's float64."""
+    total = 0.0
+    for target, teacher in sentences:
+        previous = [EOS, *target.tolist()[:-1]]
+        for step in range(prefix, len(target)):
+            distributions = []
+            for scores in (teacher[step], model.logits.weight[previous[step]]):
+                terms = [math.exp(z / temperature) for z in scores.tolist()]
+                distributions.append([term / sum(terms) for term in terms])
+            total += sum(p * math.log(p / q) for p, q in zip(*distributions))
+    return temperature**2 * total
+
+
+@pytest.mark.parametrize("kd_lambda", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("kd_temperature", [1.0, 2.0])
+@pytest.mark.parametrize("options", OPTIONS[::3], ids=lambda o: "-".join(map(str, o.values())))
+def test_the_loss_is_lambda_ce_plus_the_rest_kd(
+    kd_lambda, kd_temperature, options, build, model, sentences
+):
+    sample = collate(sentences)
+    criterion = build(kd_lambda=kd_lambda, kd_temperature=kd_temperature, **options)
+    loss, gradient, size, log = run(criterion, model, sample)
+    cross_entropy, ce_gradient, ce_size, ce_log = run(build(FAIRSEQ, **options), model, sample)
+    kd = kl_by_loops(model, sentences, kd_temperature, options["ignore_prefix_size"])
+    assert loss.item() == pytest.approx(kd_lambda * cross_entropy.item() + (1 - kd_lambda) * kd)
+    assert log.pop("kd_loss").item() == pytest.approx(kd)
+    assert log.pop("loss") == loss
+    assert size == ce_size
+    del ce_log["loss"]
+    assert_identical(log, ce_log)  # nll_loss, sizes and, when asked for, accuracy
+    only_kd = build(kd_lambda=0.0, kd_temperature=kd_temperature, **options)
+    kd_gradient = run(only_kd, model, sample)[1]
+    torch.testing.assert_close(gradient, kd_lambda * ce_gradient + (1 - kd_lambda) * kd_gradient)
+
+
+def test_label_smoothing_applies_to_the_cross_entropy_only(build, model, sentences):
+    sample = collate(sentences)
+    sharp, smooth = (build(label_smoothing=eps, kd_lambda=0.0) for eps in (0.0, 0.3))
+    assert torch.equal(run(sharp, model, sample)[0], run(smooth, model, sample)[0])
+
+
+def test_teacher_equal_to_student_leaves_only_the_cross_entropy(build, model, sentences):
+    sample = collate(sentences)
+    log_probs = model(**sample["net_input"]).log_softmax(-1).detach()
+    sample["teacher"] = {"log_probs": log_probs}
+    loss, gradient, _, log = run(build(kd_lambda=0.25), model, sample)
+    cross_entropy, ce_gradient, *_ = run(build(FAIRSEQ), model, sample)
+    torch.testing.assert_close(loss, 0.25 * cross_entropy)
+    torch.testing.assert_close(gradient, 0.25 * ce_gradient)
+    assert abs(log["kd_loss"]) < 1e-5
+
+
+def assert_same_run(one, other):
+    """Loss, gradient, sample size and everything logged, beyond rounding."""
+    torch.testing.assert_close(one[:2], other[:2])
+    assert one[2] == other[2]
+    assert {k: float(v) for k, v in one[3].items()} == pytest.approx(
+        {k: float(v) for k, v in other[3].items()}, rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("sentence_avg", [False, True])
+@pytest.mark.parametrize("prefix", [0, 2])
+def test_pad_columns_and_the_order_of_the_batch_change_nothing(
+    sentence_avg, prefix, build, model, sentences
+):
+    criterion = build(
+        kd_lambda=0.4, sentence_avg=sentence_avg, ignore_prefix_size=prefix, report_accuracy=True
+    )
+    expected = run(criterion, model, collate(sentences))
+    assert_same_run(run(criterion, model, collate(sentences, pad_columns=3)), expected)
+    assert_same_run(run(criterion, model, collate(sentences[::-1])), expected)
+
+
+@pytest.mark.parametrize("sentence_avg", [False, True])
+def test_two_half_batches_add_up_to_the_whole(sentence_avg, build, model, sentences):
+    """As with --update-freq 2, where fairseq sums losses, gradients and sample sizes."""
+    criterion = build(kd_lambda=0.4, sentence_avg=sentence_avg, report_accuracy=True)
+    whole = run(criterion, model, collate(sentences))
+    halves = [run(criterion, model, collate(half)) for half in (sentences[:1], sentences[1:])]
+    logs = [half[3] for half in halves]
+    summed = {key: sum(log[key] for log in logs) for key in logs[0]}
+    assert_same_run((*(sum(part) for part in list(zip(*halves))[:3]), summed), whole)
+    assert logged(criterion, *logs) == pytest.approx(logged(criterion, whole[3]), rel=1e-3)
+
+
+@pytest.mark.parametrize("prefix", [0, 2])
+def test_without_reduction_there_is_one_loss_a_position(prefix, build, model, sentences):
+    criterion = build(kd_lambda=0.4, ignore_prefix_size=prefix)
+    sample = collate(sentences)
+    loss, gradient, size, log = run(criterion, model, sample, reduce=False)
+    total, expected_gradient, expected_size, expected_log = run(criterion, model, sample)
+    assert loss.shape == log["nll_loss"].shape == log["kd_loss"].shape
+    assert loss.shape == (4 * (5 - prefix), 1)
+    assert (loss[sample["target"][:, prefix:].reshape(-1) == PAD] == 0).all()
+    torch.testing.assert_close(loss.sum(), total)
+    torch.testing.assert_close(log["kd_loss"].sum(), expected_log["kd_loss"])
+    torch.testing.assert_close(gradient, expected_gradient)
+    assert size == expected_size
+
+
+def test_the_teachers_numbers_at_padding_and_in_the_prefix_are_not_read(build, model, sentences):
+    sample = collate(sentences)
+    criterion = build(kd_lambda=0.4, ignore_prefix_size=1)
+    expected = run(criterion, model, sample)
+    log_probs = sample["teacher"]["log_probs"]
+    log_probs[sample["target"].eq(PAD)] = 1e30
+    log_probs[:, 0] = 1e30
+    assert_same_run(run(criterion, model, sample), expected)
+
+
+def test_validation_needs_no_teacher_and_gives_the_full_cross_entropy(build, model, sentences):
+    model.eval()
+    sample = collate(sentences, teacher=False)
+    loss, _, _, log = run(build(kd_lambda=0.3), model, sample)
+    assert torch.equal(loss, run(build(FAIRSEQ), model, sample)[0])
+    assert "kd_loss" not in log
+    assert "kd_loss" not in logged(build(kd_lambda=0.3), log)
+
+
+def test_lambda_one_trains_without_a_teacher(build, model, sentences):
+    sample = collate(sentences, teacher=False)
+    loss, *_ = run(build(kd_lambda=1.0), model, sample)
+    assert torch.equal(loss, run(build(FAIRSEQ), model, sample)[0])
+
+
+def test_distillation_without_a_teacher_is_refused(build, model, sentences):
+    message = r"--kd-lambda 0\.5 asks for .* has no teacher.*--teacher-path"
+    with pytest.raises(ValueError, match=message):
+        run(build(), model, collate(sentences, teacher=False))
+
+
+@pytest.mark.parametrize("kd_lambda", [-0.1, 1.1, math.nan, math.inf])
+def test_a_lambda_out_of_range_is_refused(kd_lambda, build):
+    with pytest.raises(ValueError, match=f"--kd-lambda {kd_lambda} must lie between 0 and 1"):
+        build(kd_lambda=kd_lambda)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -2.0, math.nan, math.inf])
+def test_a_temperature_out_of_range_is_refused(temperature, build):
+    with pytest.raises(
+        ValueError, match=f"--kd-temperature {temperature} must be above 0 and finite"
+    ):
+        build(kd_temperature=temperature)
+
+
+def test_defaults_are_those_of_the_design(build):
+    criterion = build()
+    assert (criterion.kd_lambda, criterion.kd_temperature) == (0.5, 2.0)
+
+
+@pytest.mark.parametrize("sentence_avg", [False, True])
+def test_losses_are_logged_in_base_two_over_the_sample_size(sentence_avg, build, model, sentences):
+    criterion = build(kd_lambda=0.4, sentence_avg=sentence_avg)
+    logs = [run(criterion, model, collate(half))[3] for half in (sentences[:1], sentences[1:])]
+    size, tokens = (4, 13) if sentence_avg else (13, 13)
+    values = logged(criterion, *logs)
+    for key, divisor in (("loss", size), ("kd_loss", size), ("nll_loss", tokens)):
+        total = sum(log[key].item() for log in logs)
+        assert values[key] == pytest.approx(total / divisor / math.log(2), abs=1e-3), key
+    assert values["ppl"] == pytest.approx(2 ** values["nll_loss"], rel=1e-2)
+
+
+def test_logging_outputs_of_workers_can_be_summed_first(build, model, sentences):
+    criterion = build(kd_lambda=0.4)
+    assert criterion.logging_outputs_can_be_summed()
+    logs = [run(criterion, model, collate(half))[3] for half in (sentences[:1], sentences[1:])]
+    summed = {key: sum(log[key] for log in logs) for key in logs[0]}
+    assert logged(criterion, summed) == pytest.approx(logged(criterion, *logs))

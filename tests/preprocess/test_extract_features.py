@@ -1,0 +1,394 @@
+"""The real script on made-up pictures: what it writes, how it goes on, what it refuses."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+
+from caf_dkd_plugin.data.image_store import ImageStore, ImageStoreError, partial_path
+from caf_dkd_plugin.modules.visual_backbone import VisualBackbone
+
+BACKBONE = ["--backbone", "mobilenet_v3_small", "--weights", "none", "--image-size", "64"]
+GRID = (4, 576)
+SCRIPT = Path(__file__).resolve().parents[2] / "preprocess" / "extract_features.py"
+
+
+@pytest.fixture(scope="module")
+def album(tmp_path_factory):
+    """A folder of 10 pictures, one of them in a sub-folder, and a hidden file."""
+    folder = tmp_path_factory.mktemp("album")
+    random = np.random.default_rng(1)
+    (folder / "sub").mkdir()
+    for number in range(10):
+        small = random.integers(0, 256, (5, 6, 3), dtype="uint8")
+        name = "sub/ä 1.jpg" if number == 9 else f"{number}.png"
+        Image.fromarray(small).resize((90, 60)).save(folder / name)
+    (folder / ".DS_Store").write_bytes(b"hidden")
+    return folder
+
+
+@pytest.fixture
+def pictures(album, tmp_path):
+    """A copy of the album that a test may change."""
+    return shutil.copytree(album, tmp_path / "pictures")
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "out" / "store.h5"
+
+
+@pytest.fixture
+def run(extract_features, output, capsys):
+    """Run the script on a folder; its exit code, output and errors."""
+
+    def run(folder, *options):
+        command = ["--images", str(folder), "--output", str(output), *BACKBONE]
+        code = extract_features.main([*command, "--batch-size", "3", "--workers", "0", *options])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(extract_features, album, tmp_path_factory):
+    """The bytes of a store written without interruption."""
+    path = tmp_path_factory.mktemp("whole") / "store.h5"
+    command = ["--images", str(album), "--output", str(path), *BACKBONE]
+    assert extract_features.main([*command, "--batch-size", "3", "--workers", "0"]) == 0
+    return path.read_bytes()
+
+
+# What is written
+
+
+@torch.no_grad()
+def test_the_store_holds_the_backbones_features(run, album, output):
+    code, said, _ = run(album, "--dtype", "float32")
+    assert code == 0
+    assert f"wrote {output}: 10 images, 4 x 576 float32" in said
+    store = ImageStore(output)
+    assert store.ids == [*(f"{number}.png" for number in range(9)), "sub/ä 1.jpg"]
+    assert store.shape == (10, *GRID)
+    backbone = VisualBackbone("mobilenet_v3_small", "grid", "none", seed=1)
+    for row, image_id in enumerate(store.ids):
+        picture = Image.open(album / image_id).resize((64, 64), Image.BILINEAR)
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+        torch.testing.assert_close(
+            torch.from_numpy(store.read([row])), backbone(pixels[None]), rtol=1e-4, atol=1e-4
+        )
+    about = store.description
+    assert (about.backbone, about.layer, about.weights) == ("mobilenet_v3_small", "grid", "none")
+    assert about.weights_sha256 == backbone.weights_sha256
+    assert "whole picture resized to 64x64" in about.preprocessing
+
+
+def test_float16_is_the_default(run, album, output):
+    run(album)
+    assert ImageStore(output).dtype == "float16"
+    assert ImageStore(output).problems() == []
+
+
+def test_global_is_the_mean_of_the_grid(run, album, output):
+    run(album, "--dtype", "float32")
+    grid = ImageStore(output).read(range(10))
+    assert run(album, "--dtype", "float32", "--layer", "global", "--overwrite")[0] == 0
+    store = ImageStore(output)
+    np.testing.assert_allclose(
+        store.read(range(10)), grid.mean(1, keepdims=True), rtol=1e-4, atol=1e-4
+    )
+    assert store.description.layer == "global"
+
+
+def test_weights_from_a_file_are_named_without_their_folder(run, album, output, tmp_path):
+    torch.manual_seed(4)
+    network = VisualBackbone("mobilenet_v3_small", "grid", None, seed=9)
+    state = {name.removeprefix("body."): value for name, value in network.state_dict().items()}
+    torch.save(state, tmp_path / "headless.pth")
+    code, _, error = run(album, "--weights", str(tmp_path / "headless.pth"))
+    assert code == 1
+    assert "does not fit mobilenet_v3_small: 4 missing (classifier.0.weight" in error
+    full = torchvision.models.mobilenet_v3_small().state_dict()
+    torch.save(full, tmp_path / "full.pth")
+    assert run(album, "--weights", str(tmp_path / "full.pth"))[0] == 0
+    assert ImageStore(output).description.weights == "full.pth"
+
+
+def test_workers_change_nothing(run, album, output, whole):
+    assert run(album, "--workers", "2")[0] == 0
+    assert output.read_bytes() == whole
+
+
+def test_lists_choose_the_pictures_and_their_order(run, album, output, tmp_path):
+    (tmp_path / "a.images").write_text("7.png\n\n2.png\n7.png\n", "utf-8")
+    (tmp_path / "b.images").write_text("2.png\nsub/ä 1.jpg\n", "utf-8")
+    code, _, _ = run(album, "--list", str(tmp_path / "a.images"), str(tmp_path / "b.images"))
+    assert code == 0
+    assert ImageStore(output).ids == ["7.png", "2.png", "sub/ä 1.jpg"]
+
+
+# What happens to a picture
+
+
+def test_the_whole_picture_is_used(extract_features, tmp_path):
+    wide = np.zeros((10, 100, 3), dtype="uint8")
+    wide[:, :10, 0] = 255
+    wide[:, -10:, 2] = 255
+    Image.fromarray(wide).save(tmp_path / "a.png")
+    pixels = extract_features.load_picture(tmp_path / "a.png", 20)
+    assert pixels.shape == (3, 20, 20)
+    assert pixels.dtype == torch.uint8
+    assert pixels[:, 10, 0].tolist() == [255, 0, 0]
+    assert pixels[:, 10, 19].tolist() == [0, 0, 255]
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK", "LA", "RGBA"])
+def test_every_mode_becomes_rgb(extract_features, tmp_path, mode):
+    suffix = "tif" if mode == "CMYK" else "png"
+    Image.new("RGB", (8, 8), "white").convert(mode).save(tmp_path / f"a.{suffix}")
+    pixels = extract_features.load_picture(tmp_path / f"a.{suffix}", 4)
+    assert (pixels == 255).all()
+
+
+def test_transparent_parts_are_white(extract_features, tmp_path):
+    Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "a.png")
+    Image.new("L", (8, 8), 0).save(tmp_path / "b.png", transparency=0)
+    for name in ("a.png", "b.png"):
+        assert (extract_features.load_picture(tmp_path / name, 4) == 255).all()
+
+
+def test_pictures_are_turned_upright(extract_features, tmp_path):
+    picture = Image.new("RGB", (20, 20), "black")
+    picture.paste("white", (0, 0, 20, 10))  # white above
+    exif = Image.Exif()
+    exif[0x0112] = 3  # stored upside down
+    picture.rotate(180).save(tmp_path / "a.png", exif=exif)
+    pixels = extract_features.load_picture(tmp_path / "a.png", 20)
+    assert pixels[0, 2, 10] == 255
+    assert pixels[0, 17, 10] == 0
+
+
+def test_grey_of_16_bits_is_not_silently_cut(extract_features, tmp_path):
+    Image.fromarray(np.full((8, 8), 40_000, dtype="uint16")).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"grey values of more than 8 bits \(mode I"):
+        extract_features.load_picture(tmp_path / "a.png", 4)
+
+
+# Going on
+
+
+def test_an_interrupted_run_goes_on_and_ends_the_same(
+    run, extract_features, album, output, whole, monkeypatch
+):
+    write = extract_features.ImageStoreWriter.write
+    calls = []
+
+    def interrupted(self, rows, values):
+        if len(calls) == 2:
+            write(self, rows[:1], values[:1])
+            raise KeyboardInterrupt
+        calls.append(list(rows))
+        write(self, rows, values)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(extract_features.ImageStoreWriter, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(album)
+    assert not output.exists()
+    seen = []
+    monkeypatch.setattr(
+        extract_features,
+        "load_picture",
+        lambda path, size, load=extract_features.load_picture: (
+            seen.append(path) or load(path, size)
+        ),
+    )
+    code, said, _ = run(album)
+    assert code == 0
+    assert "going on: 6 of 10 images are done" in said
+    assert [path.name for path in seen] == ["6.png", "7.png", "8.png", "ä 1.jpg"]
+    assert output.read_bytes() == whole
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(run, album, output, whole):
+    command = [sys.executable, str(SCRIPT), "--images", str(album), "--output", str(output)]
+    process = subprocess.Popen(
+        [*command, *BACKBONE, "--batch-size", "3", "--workers", "0"],
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not partial_path(output).exists():  # killed as soon as there is something to go on with
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not output.exists()
+    with pytest.raises(ImageStoreError, match="its extraction was interrupted"):
+        ImageStore(output)
+    assert run(album)[0] == 0
+    assert output.read_bytes() == whole
+    assert [path.name for path in output.parent.iterdir()] == ["store.h5"]
+
+
+def test_batches_do_not_depend_on_what_is_done(extract_features):
+    done = [True] * 4 + [False] + [True] * 3 + [False] * 2
+    assert extract_features.unfinished_batches(done, 3) == [[3, 4, 5], [6, 7, 8], [9]]
+    assert extract_features.unfinished_batches([True] * 5, 2) == []
+
+
+def test_a_finished_store_is_left_alone(run, album, output):
+    run(album)
+    before = output.stat()
+    code, said, _ = run(album)
+    assert code == 0
+    assert "is already finished: 10 images. Nothing to do." in said
+    assert output.stat().st_mtime_ns == before.st_mtime_ns
+    assert not partial_path(output).exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--layer", "global"], r"rows (4, 576) float16 there, (1, 576) float16 now; layer 'grid'"),
+        (["--dtype", "float32"], "rows (4, 576) float16 there, (4, 576) float32 now"),
+        (["--seed", "2"], "weights_sha256 '"),
+        (["--image-size", "65"], "preprocessing '"),
+        (["--backbone", "shufflenet_v2_x0_5"], "backbone 'mobilenet_v3_small' there"),
+    ],
+)
+def test_a_finished_store_with_other_settings_is_kept(run, album, output, whole, options, message):
+    output.parent.mkdir()
+    output.write_bytes(whole)
+    code, _, error = run(album, *options)
+    assert code == 1
+    assert "exists and was written otherwise: " in error
+    assert message in error
+    assert "--overwrite" in error
+    assert output.read_bytes() == whole
+
+
+def test_a_finished_store_of_other_pictures_is_kept(run, pictures, output, whole):
+    output.parent.mkdir()
+    output.write_bytes(whole)
+    (pictures / "0.png").rename(pictures / "new.png")
+    code, _, error = run(pictures)
+    assert code == 1
+    assert "1 images not in it: new.png; 1 images in it but no longer wanted: 0.png" in error
+    assert run(pictures, "--overwrite")[0] == 0
+    assert ImageStore(output).ids[-2:] == ["new.png", "sub/ä 1.jpg"]
+
+
+def test_an_unfinished_store_with_other_settings_is_kept(run, pictures, output):
+    (pictures / "3.png").write_bytes(b"")
+    run(pictures)
+    code, _, error = run(pictures, "--seed", "2")
+    assert code == 1
+    assert "was begun with other settings: weights_sha256" in error
+    assert partial_path(output).exists()
+    assert run(pictures, "--seed", "2", "--skip-broken", "--overwrite")[0] == 0
+    assert len(ImageStore(output)) == 9
+
+
+# Broken files
+
+
+@pytest.fixture
+def with_broken(pictures):
+    """Pictures among which are three files that are none."""
+    (pictures / "4.png").write_bytes((pictures / "4.png").read_bytes()[:-60])
+    (pictures / "5.png").write_bytes(b"")
+    (pictures / "notes.txt").write_text("not a picture")
+    return pictures
+
+
+def test_broken_files_are_all_named_and_the_store_stays_unfinished(run, with_broken, output):
+    code, _, error = run(with_broken)
+    assert code == 1
+    assert "3 of 11 files are not readable pictures:" in error
+    for name in ("4.png", "5.png", "notes.txt"):
+        assert f"\n  {name}: " in error
+    assert "--skip-broken" in error
+    assert not output.exists()
+    with pytest.raises(ImageStoreError, match=r"is unfinished \(8 of 11 rows\)"):
+        ImageStore(partial_path(output))
+
+
+def test_after_a_repair_the_run_goes_on_to_the_same_end(run, pictures, album, output, whole):
+    (pictures / "5.png").write_bytes(b"")
+    assert run(pictures)[0] == 1
+    shutil.copy(album / "5.png", pictures / "5.png")
+    code, said, _ = run(pictures)
+    assert code == 0
+    assert "going on: 7 of 10 images are done" in said
+    assert output.read_bytes() == whole
+
+
+def test_broken_files_may_be_left_out(run, with_broken, output):
+    code, said, _ = run(with_broken, "--skip-broken")
+    assert code == 0
+    assert "left out 3 of 11 files, not readable as pictures:" in said
+    for name in ("4.png", "5.png", "notes.txt"):
+        assert f"\n  {name}: " in said
+    store = ImageStore(output)
+    assert store.ids == [*(f"{number}.png" for number in (0, 1, 2, 3, 6, 7, 8)), "sub/ä 1.jpg"]
+    assert store.problems() == []
+
+
+def test_what_was_left_out_is_looked_at_again(run, with_broken, album, output):
+    run(with_broken, "--skip-broken")
+    assert "already finished: 8 images" in run(with_broken, "--skip-broken")[1]
+    code, _, error = run(with_broken)
+    assert code == 1
+    assert "3 images not in it: 4.png, 5.png, notes.txt" in error
+    shutil.copy(album / "5.png", with_broken / "5.png")
+    code, _, error = run(with_broken, "--skip-broken")
+    assert code == 1
+    assert "1 images not in it: 5.png" in error
+
+
+def test_a_listed_picture_that_is_not_there_counts_as_broken(run, album, tmp_path):
+    (tmp_path / "a.images").write_text("0.png\nlost.png\n")
+    code, _, error = run(album, "--list", str(tmp_path / "a.images"))
+    assert code == 1
+    assert "1 of 2 files are not readable pictures:\n  lost.png: " in error
+    assert "No such file" in error
+
+
+# What cannot begin
+
+
+def test_input_that_is_not_there_is_named(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.images").write_text("\n\n")
+    assert f"error: there is no folder {tmp_path / 'nowhere'}" in run(tmp_path / "nowhere")[2]
+    assert f"error: there are no files in {tmp_path / 'empty'}" in run(tmp_path / "empty")[2]
+    code, _, error = run(tmp_path, "--list", str(tmp_path / "empty.images"))
+    assert code == 1
+    assert "error: no image is named in" in error
+    error = run(tmp_path, "--list", str(tmp_path / "lost.images"))[2]
+    assert "lost.images cannot be read" in error
+
+
+def test_a_bad_backbone_is_one_line_of_error(run, album):
+    code, _, error = run(album, "--backbone", "resnet81")
+    assert code == 1
+    assert error.startswith("error: torchvision has no classification network 'resnet81'")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--batch-size", "--image-size"])
+def test_numbers_must_be_positive(run, album, capsys, option):
+    with pytest.raises(SystemExit):
+        run(album, option, "0")
+    assert "0 is not a positive number" in capsys.readouterr().err
