@@ -211,12 +211,17 @@ def default_vocab_size(pairs: int) -> int:
     return max(500, min(10_000, round(36 * math.sqrt(pairs), -2)))
 
 
+def single_spaced(sentence: str) -> str:
+    """All white space as single spaces. fairseq would drop a piece that is another kind of it."""
+    return " ".join(sentence.split())
+
+
 def train_sentencepiece(sentences: Sequence[str], vocab_size: int) -> bytes:
     """A unigram model of at most `vocab_size` pieces; of fewer where the text has no more."""
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sentences),
+            sentence_iterator=map(single_spaced, sentences),
             model_writer=model,
             vocab_size=vocab_size,
             character_coverage=1.0,
@@ -302,7 +307,7 @@ def binarise(
 
 
 def _write_pieces(path: Path, sentences: Sequence[str], model) -> np.ndarray:
-    encoded = model.encode(list(sentences), out_type=str)
+    encoded = model.encode([single_spaced(sentence) for sentence in sentences], out_type=str)
     path.write_text("".join(" ".join(line) + "\n" for line in encoded), "utf-8", newline="\n")
     return np.array([len(line) for line in encoded])
 

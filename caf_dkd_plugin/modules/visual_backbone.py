@@ -201,6 +201,8 @@ def _calibrate_batch_norm(network: nn.Module, seed: int) -> None:
     detail.
     """
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
     generator = torch.Generator().manual_seed(seed)
     octaves = [
         torch.randn(

@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 
@@ -96,6 +98,17 @@ def test_each_dropout_is_active_in_training_only(rate, x, memory):
     assert not torch.equal(module(x, start, *memory)[0], module(x, start, *memory)[0])
     module.eval()
     assert torch.equal(module(x, start, *memory)[0], module(x, start, *memory)[0])
+
+
+@pytest.mark.parametrize(("layers", "random"), [(1, False), (2, True)])
+def test_dropout_is_between_layers_too(layers, random, x, memory):
+    """The state does not pass through the dropout on the output."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # torch warns of dropout without a second layer
+        module = build(layers=layers, dropout=0.5)
+    start = module.initial_state(*memory)
+    (one,), (other,) = (module(x, start, *memory)[1] for _ in range(2))
+    assert torch.equal(one, other) != random
 
 
 def test_heads_that_do_not_divide_the_memory_are_refused():

@@ -17,8 +17,8 @@ from PIL import Image
 from caf_dkd_plugin.data.image_store import ImageStore, ImageStoreError, partial_path
 from caf_dkd_plugin.modules.visual_backbone import VisualBackbone
 
-BACKBONE = ["--backbone", "mobilenet_v3_small", "--weights", "none", "--image-size", "64"]
-GRID = (4, 576)
+BACKBONE = ["--backbone", "squeezenet1_1", "--weights", "none", "--image-size", "64"]
+GRID = (9, 512)
 SCRIPT = Path(__file__).resolve().parents[2] / "preprocess" / "extract_features.py"
 
 
@@ -76,11 +76,11 @@ def whole(extract_features, album, tmp_path_factory):
 def test_the_store_holds_the_backbones_features(run, album, output):
     code, said, _ = run(album, "--dtype", "float32")
     assert code == 0
-    assert f"wrote {output}: 10 images, 4 x 576 float32" in said
+    assert f"wrote {output}: 10 images, 9 x 512 float32" in said
     store = ImageStore(output)
     assert store.ids == [*(f"{number}.png" for number in range(9)), "sub/ä 1.jpg"]
     assert store.shape == (10, *GRID)
-    backbone = VisualBackbone("mobilenet_v3_small", "grid", "none", seed=1)
+    backbone = VisualBackbone("squeezenet1_1", "grid", "none", seed=1)
     for row, image_id in enumerate(store.ids):
         picture = Image.open(album / image_id).resize((64, 64), Image.BILINEAR)
         pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
@@ -88,7 +88,7 @@ def test_the_store_holds_the_backbones_features(run, album, output):
             torch.from_numpy(store.read([row])), backbone(pixels[None]), rtol=1e-4, atol=1e-4
         )
     about = store.description
-    assert (about.backbone, about.layer, about.weights) == ("mobilenet_v3_small", "grid", "none")
+    assert (about.backbone, about.layer, about.weights) == ("squeezenet1_1", "grid", "none")
     assert about.weights_sha256 == backbone.weights_sha256
     assert "whole picture resized to 64x64" in about.preprocessing
 
@@ -112,13 +112,13 @@ def test_global_is_the_mean_of_the_grid(run, album, output):
 
 def test_weights_from_a_file_are_named_without_their_folder(run, album, output, tmp_path):
     torch.manual_seed(4)
-    network = VisualBackbone("mobilenet_v3_small", "grid", None, seed=9)
+    network = VisualBackbone("squeezenet1_1", "grid", None, seed=9)
     state = {name.removeprefix("body."): value for name, value in network.state_dict().items()}
     torch.save(state, tmp_path / "headless.pth")
     code, _, error = run(album, "--weights", str(tmp_path / "headless.pth"))
     assert code == 1
-    assert "does not fit mobilenet_v3_small: 4 missing (classifier.0.weight" in error
-    full = torchvision.models.mobilenet_v3_small().state_dict()
+    assert "does not fit squeezenet1_1: 2 missing (classifier.1.weight" in error
+    full = torchvision.models.squeezenet1_1().state_dict()
     torch.save(full, tmp_path / "full.pth")
     assert run(album, "--weights", str(tmp_path / "full.pth"))[0] == 0
     assert ImageStore(output).description.weights == "full.pth"
@@ -260,11 +260,11 @@ def test_a_finished_store_is_left_alone(run, album, output):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--layer", "global"], r"rows (4, 576) float16 there, (1, 576) float16 now; layer 'grid'"),
-        (["--dtype", "float32"], "rows (4, 576) float16 there, (4, 576) float32 now"),
+        (["--layer", "global"], r"rows (9, 512) float16 there, (1, 512) float16 now; layer 'grid'"),
+        (["--dtype", "float32"], "rows (9, 512) float16 there, (9, 512) float32 now"),
         (["--seed", "2"], "weights_sha256 '"),
         (["--image-size", "65"], "preprocessing '"),
-        (["--backbone", "shufflenet_v2_x0_5"], "backbone 'mobilenet_v3_small' there"),
+        (["--backbone", "shufflenet_v2_x0_5"], "backbone 'squeezenet1_1' there"),
     ],
 )
 def test_a_finished_store_with_other_settings_is_kept(run, album, output, whole, options, message):

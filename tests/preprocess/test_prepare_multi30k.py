@@ -294,9 +294,9 @@ def test_one_sentence_is_enough(run, plain, output):
 
 
 def test_the_vocabulary_has_the_size_that_was_asked_for(run, plain, output):
-    run(plain, "--vocab-size", "60")
+    run(plain, "--vocab-size", "50")
     model = sentencepiece.SentencePieceProcessor(model_file=str(output / "sentencepiece.model"))
-    assert model.get_piece_size() == 60
+    assert model.get_piece_size() == 50
 
 
 def test_a_vocabulary_too_small_for_the_characters_is_refused(run, plain, output):
