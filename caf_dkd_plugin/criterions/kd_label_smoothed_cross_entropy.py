@@ -106,10 +106,9 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
             "sample_size": sample_size,
         }
         if self.report_accuracy:
-            real = target.ne(self.padding_idx)
-            correct = log_probs.argmax(dim=1).eq(target) & real
-            logging_output["n_correct"] = correct.sum().item()
-            logging_output["total"] = real.sum().item()
+            correct, total = self.compute_accuracy(model, net_output, sample)
+            logging_output["n_correct"] = correct.item()
+            logging_output["total"] = total.item()
         return loss, sample_size, logging_output
 
     def _teacher_log_probs(self, sample):

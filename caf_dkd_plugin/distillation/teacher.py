@@ -99,7 +99,9 @@ def load_teacher(paths: str, data: Optional[str], student: Student) -> FrozenTea
     models, problems = [], []
     for path in utils.split_paths(paths):
         try:
-            with torch.random.fork_rng(devices=[]):  # the weights are initialised before they are read
+            with torch.random.fork_rng(
+                devices=[]
+            ):  # the weights are initialised before they are read
                 models.append(_load(path, data, student))
         except TeacherError as error:
             problems += error.problems
@@ -119,7 +121,9 @@ def _load(path: str, data: Optional[str], student: Student) -> torch.nn.Module:
         cfg = state.get("cfg") or convert_namespace_to_omegaconf(state["args"])
     except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError) as error:
         raise TeacherError(
-            [f"--teacher-path {path} is no fairseq checkpoint that can be loaded: {_one_line(error)}"]
+            [
+                f"--teacher-path {path} is no fairseq checkpoint that can be loaded: {_one_line(error)}"
+            ]
         ) from error
     _check_dictionaries_exist(path, cfg.task, data)
     try:

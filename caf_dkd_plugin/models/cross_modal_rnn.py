@@ -6,11 +6,12 @@ vocabulary, h heads.
 
 import math
 from dataclasses import dataclass, field
-from typing import Dict, Optional
+from typing import Dict, List, Optional
 
 import torch
 import torch.nn.functional as F
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.dataclass.utils import merge_with_parent
 from fairseq.models import (
     FairseqEncoder,
     FairseqEncoderDecoderModel,
@@ -18,6 +19,7 @@ from fairseq.models import (
     register_model,
     register_model_architecture,
 )
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from ..modules.cross_modal_fusion import BOTH, TEXT_TO_IMAGE, CrossModalFusion
@@ -114,6 +116,58 @@ class CrossModalRNNConfig(FairseqDataclass):
     )
 
 
+def setting_problems(cfg: CrossModalRNNConfig, task) -> List[str]:
+    """What is wrong with the model's settings for this task, one line each."""
+    found = []
+    for name in ("dropout", "embed_dropout", "attention_dropout", "fusion_dropout"):
+        if not 0 <= getattr(cfg, name) < 1:
+            flag = "--" + name.replace("_", "-")
+            found.append(f"{flag} {getattr(cfg, name)} must be at least 0 and below 1")
+    for side in ("source", "target"):
+        if getattr(task.cfg, f"left_pad_{side}", False):
+            found.append(
+                f"it reads {side} sentences that are padded on the right, but this task pads "
+                "them on the left. Use --task multimodal_translation, without "
+                f"--left-pad-{side}."
+            )
+    if cfg.share_all_embeddings:
+        if task.source_dictionary != task.target_dictionary:
+            found.append(
+                f"--share-all-embeddings needs one joint dictionary, but the source has "
+                f"{len(task.source_dictionary)} symbols and the target "
+                f"{len(task.target_dictionary)}, and they differ. Binarise with "
+                "fairseq-preprocess --joined-dictionary."
+            )
+        if cfg.encoder_embed_dim != cfg.decoder_embed_dim:
+            found.append(
+                f"--share-all-embeddings needs equal widths, not --encoder-embed-dim "
+                f"{cfg.encoder_embed_dim} and --decoder-embed-dim {cfg.decoder_embed_dim}"
+            )
+    if cfg.decoder_layers < 1:
+        found.append(f"--decoder-layers {cfg.decoder_layers} must be at least 1")
+    if cfg.encoder_layers < 0:
+        found.append(f"--encoder-layers {cfg.encoder_layers} must not be negative")
+    if cfg.encoder_layers and cfg.encoder_hidden_size % 2:
+        found.append(
+            f"--encoder-hidden-size {cfg.encoder_hidden_size} is odd; each direction has half"
+        )
+    memory_size = cfg.encoder_hidden_size if cfg.encoder_layers else cfg.encoder_embed_dim
+    if cfg.decoder_attention_heads < 1:
+        found.append(f"--decoder-attention-heads {cfg.decoder_attention_heads} must be at least 1")
+    elif memory_size % cfg.decoder_attention_heads:
+        found.append(
+            f"--decoder-attention-heads {cfg.decoder_attention_heads} does not divide the "
+            f"width {memory_size} of the encoder's output"
+        )
+    if cfg.image_feature_size and cfg.fusion_heads < 1:
+        found.append(f"--fusion-heads {cfg.fusion_heads} must be at least 1")
+    elif cfg.image_feature_size and cfg.fusion_dim % cfg.fusion_heads:
+        found.append(
+            f"--fusion-heads {cfg.fusion_heads} does not divide --fusion-dim {cfg.fusion_dim}"
+        )
+    return found
+
+
 class ScaledEmbedding(nn.Embedding):
     """Embeddings times the root of their width (Vaswani et al. 2017, section 3.4).
 
@@ -167,11 +221,11 @@ class CrossModalRNNEncoder(FairseqEncoder):
                 residual=cfg.fusion_residual,
                 dropout=cfg.fusion_dropout,
             )
-        self.image_size = cfg.image_feature_size
-        self.rnn: Optional[RecurrentEncoder] = None
+        self.image_feature_size = cfg.image_feature_size
+        self.recurrence: Optional[RecurrentEncoder] = None
         self.output_size = cfg.encoder_embed_dim
         if cfg.encoder_layers:
-            self.rnn = RecurrentEncoder(
+            self.recurrence = RecurrentEncoder(
                 cfg.rnn_cell,
                 cfg.encoder_embed_dim,
                 cfg.encoder_hidden_size,
@@ -206,7 +260,7 @@ class CrossModalRNNEncoder(FairseqEncoder):
         maps = {}
         if self.fusion is not None:
             if image_features is None:
-                image_features = x.new_zeros(len(x), 1, self.image_size)
+                image_features = x.new_zeros(len(x), 1, self.image_feature_size)
                 image_mask = mask.new_zeros(len(x), 1)
             # fairseq-generate --fp16 halves the model, but not the mini-batch
             image_features = image_features.to(x.dtype)
@@ -214,8 +268,8 @@ class CrossModalRNNEncoder(FairseqEncoder):
             x = F.dropout(x, self.dropout, self.training)
             if need_maps:
                 maps = {"fusion_map": weights, "image_mask": image_mask}
-        if self.rnn is not None:
-            x = self.rnn(x, mask.sum(dim=1))  # (B, S, H)
+        if self.recurrence is not None:
+            x = self.recurrence(x, mask.sum(dim=1))  # (B, S, H)
             x = F.dropout(x, self.dropout, self.training)
         return {"memory": x, "mask": mask, **maps}
 
@@ -249,13 +303,13 @@ class CrossModalRNNDecoder(FairseqIncrementalDecoder):
         self.embed_tokens = embed_tokens
         self.dropout = cfg.dropout
         self.embed_dropout = cfg.embed_dropout
-        self.rnn = RecurrentDecoder(
-            cfg.rnn_cell,
-            cfg.decoder_embed_dim,
-            cfg.decoder_hidden_size,
-            cfg.decoder_layers,
-            memory_size,
-            cfg.decoder_attention_heads,
+        self.recurrence = RecurrentDecoder(
+            cell=cfg.rnn_cell,
+            input_size=cfg.decoder_embed_dim,
+            hidden_size=cfg.decoder_hidden_size,
+            layers=cfg.decoder_layers,
+            memory_size=memory_size,
+            heads=cfg.decoder_attention_heads,
             output_size=cfg.decoder_embed_dim,
             dropout=cfg.dropout,
             attention_dropout=cfg.attention_dropout,
@@ -302,9 +356,9 @@ class CrossModalRNNDecoder(FairseqIncrementalDecoder):
             prev_output_tokens = prev_output_tokens[:, -1:]
             state = self._cached_state(incremental_state)
         if state is None:
-            state = self.rnn.initial_state(memory, memory_mask)
+            state = self.recurrence.initial_state(memory, memory_mask)
         x = F.dropout(self.embed_tokens(prev_output_tokens), self.embed_dropout, self.training)
-        x, state, weights = self.rnn(x, state, memory, memory_mask)
+        x, state, weights = self.recurrence(x, state, memory, memory_mask)
         x = F.dropout(x, self.dropout, self.training)
         if incremental_state is not None:
             named = {f"state{i}": part for i, part in enumerate(state)}
@@ -352,7 +406,11 @@ class CrossModalRNNModel(FairseqEncoderDecoderModel):
         Raises:
             ValueError: settings that contradict each other, all of them in one message.
         """
-        problems = cls._problems(cfg, task)
+        if isinstance(cfg, DictConfig):
+            # fairseq does so itself, but not for the checkpoint of a preset: a field that is newer
+            # than the checkpoint gets its default
+            cfg = merge_with_parent(CrossModalRNNConfig(), cfg)
+        problems = setting_problems(cfg, task)
         if problems:
             raise ValueError("cross_modal_rnn:\n" + "\n".join(f"- {line}" for line in problems))
         source, target = task.source_dictionary, task.target_dictionary
@@ -365,55 +423,6 @@ class CrossModalRNNModel(FairseqEncoderDecoderModel):
         encoder = CrossModalRNNEncoder(cfg, source, source_embeddings)
         decoder = CrossModalRNNDecoder(cfg, target, target_embeddings, encoder.output_size)
         return cls(encoder, decoder)
-
-    @staticmethod
-    def _problems(cfg: CrossModalRNNConfig, task):
-        found = []
-        for side in ("source", "target"):
-            if getattr(task.cfg, f"left_pad_{side}", False):
-                found.append(
-                    f"it reads {side} sentences that are padded on the right, but this task pads "
-                    "them on the left. Use --task multimodal_translation, without "
-                    f"--left-pad-{side}."
-                )
-        if cfg.share_all_embeddings:
-            if task.source_dictionary != task.target_dictionary:
-                found.append(
-                    f"--share-all-embeddings needs one joint dictionary, but the source has "
-                    f"{len(task.source_dictionary)} symbols and the target "
-                    f"{len(task.target_dictionary)}, and they differ. Binarise with "
-                    "fairseq-preprocess --joined-dictionary."
-                )
-            if cfg.encoder_embed_dim != cfg.decoder_embed_dim:
-                found.append(
-                    f"--share-all-embeddings needs equal widths, not --encoder-embed-dim "
-                    f"{cfg.encoder_embed_dim} and --decoder-embed-dim {cfg.decoder_embed_dim}"
-                )
-        if cfg.decoder_layers < 1:
-            found.append(f"--decoder-layers {cfg.decoder_layers} must be at least 1")
-        if cfg.encoder_layers < 0:
-            found.append(f"--encoder-layers {cfg.encoder_layers} must not be negative")
-        if cfg.encoder_layers and cfg.encoder_hidden_size % 2:
-            found.append(
-                f"--encoder-hidden-size {cfg.encoder_hidden_size} is odd; each direction has half"
-            )
-        memory_size = cfg.encoder_hidden_size if cfg.encoder_layers else cfg.encoder_embed_dim
-        if cfg.decoder_attention_heads < 1:
-            found.append(
-                f"--decoder-attention-heads {cfg.decoder_attention_heads} must be at least 1"
-            )
-        elif memory_size % cfg.decoder_attention_heads:
-            found.append(
-                f"--decoder-attention-heads {cfg.decoder_attention_heads} does not divide the "
-                f"width {memory_size} of the encoder's output"
-            )
-        if cfg.image_feature_size and cfg.fusion_heads < 1:
-            found.append(f"--fusion-heads {cfg.fusion_heads} must be at least 1")
-        elif cfg.image_feature_size and cfg.fusion_dim % cfg.fusion_heads:
-            found.append(
-                f"--fusion-heads {cfg.fusion_heads} does not divide --fusion-dim {cfg.fusion_dim}"
-            )
-        return found
 
     def forward(
         self,

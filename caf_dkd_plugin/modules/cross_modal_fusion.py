@@ -82,8 +82,8 @@ class CrossModalFusion(nn.Module):
         """
         image = self.image_norm(image)
         if self.image_to_text is not None:
-            found, _ = self.image_to_text(image, text, text_mask)  # (B, R, D)
-            image = image + found
+            text_context, _ = self.image_to_text(image, text, text_mask)  # (B, R, D)
+            image = image + text_context
         context, weights = self.text_to_image(text, image, image_mask)  # (B, S, d)
         fused = self.ffn(torch.cat([text, context], dim=-1))
         return (text + fused if self.residual else fused), weights

@@ -21,10 +21,10 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
         mask: bool, broadcastable to `scores`; True where the entry counts.
 
     Returns:
-        (..., K) of the type of `scores`; computed in float32.
+        (..., K) of the type of `scores`; computed in float32 at least.
     """
-    lowest = torch.finfo(torch.float32).min
-    weights = F.softmax(scores.float().masked_fill(~mask, lowest), dim=-1)
+    wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    weights = F.softmax(wide.masked_fill(~mask, torch.finfo(wide.dtype).min), dim=-1)
     return (weights * mask).type_as(scores)
 
 

@@ -55,8 +55,8 @@ class RecurrentDecoder(nn.Module):
         super().__init__()
         if memory_size % heads:
             raise ValueError(
-                f"--decoder-attention-heads {heads} does not divide the width {memory_size} "
-                "of the encoder's output"
+                f"{heads} attention heads cannot share a memory of width {memory_size}: the number "
+                "of heads must divide it"
             )
         self.heads = heads
         self.dropout = dropout

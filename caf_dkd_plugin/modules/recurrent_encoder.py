@@ -26,9 +26,7 @@ class RecurrentEncoder(nn.Module):
     def __init__(self, cell: str, input_size: int, hidden_size: int, layers: int, dropout: float):
         super().__init__()
         if hidden_size % 2:
-            raise ValueError(
-                f"--encoder-hidden-size {hidden_size} is odd; each direction has half of it"
-            )
+            raise ValueError(f"a width of {hidden_size} is odd; each direction has half of it")
         self.rnn = CELLS[cell](
             input_size,
             hidden_size // 2,

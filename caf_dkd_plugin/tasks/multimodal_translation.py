@@ -186,6 +186,19 @@ class MultimodalTranslationTask(TranslationTask):
                 "Extract the features with the backbone and weights of the training."
             )
 
+    def get_batch_iterator(self, dataset, *args, epoch=1, **kwargs):
+        """fairseq's iterator; a resumed training gets the mini-batches of an uninterrupted one.
+
+        fairseq-fixed 0.12.3.1 orders sentences of equal length by the epoch in which the iterator is
+        made, which is the first one only while nothing is resumed. On official fairseq 0.12.2, which
+        goes by the seed alone, nothing changes.
+        """
+        cached = self.dataset_to_epoch_iter.get(dataset)
+        iterator = super().get_batch_iterator(dataset, *args, epoch=1, **kwargs)
+        if iterator is not cached:
+            iterator.epoch = max(epoch, 1)  # as fairseq numbers them
+        return iterator
+
     # -- building -------------------------------------------------------------------------------
 
     def build_model(self, cfg, from_checkpoint=False):

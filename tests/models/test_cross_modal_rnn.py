@@ -11,7 +11,11 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.sequence_generator import SequenceGenerator
 from omegaconf import OmegaConf
 
-from caf_dkd_plugin.models.cross_modal_rnn import CrossModalRNNConfig, CrossModalRNNModel
+from caf_dkd_plugin.models.cross_modal_rnn import (
+    CrossModalRNNConfig,
+    CrossModalRNNModel,
+    ScaledEmbedding,
+)
 
 PAD, EOS = 1, 2
 R, D = 3, 10
@@ -431,23 +435,59 @@ def test_the_embedding_of_padding_starts_at_zero(shared):
         assert (embedding.weight[[0, *range(2, len(SOURCE))]] != 0).all()
 
 
-@pytest.mark.parametrize(
-    ("rate", "settings"),
-    [
-        ("dropout", SETTINGS["gru-text"]),
-        ("embed_dropout", SETTINGS["gru-text"]),
-        ("attention_dropout", SETTINGS["lstm-text"]),
-        ("fusion_dropout", SETTINGS["gru-images"]),
-    ],
-)
-def test_each_dropout_is_active_in_training_only(rate, settings, items):
-    off = dict.fromkeys(("dropout", "embed_dropout", "attention_dropout", "fusion_dropout"), 0.0)
+@pytest.mark.parametrize("shared", [False, True])
+def test_embeddings_are_read_scaled_by_the_root_of_their_width(shared):
+    """So that they have a variance of 1, and those of the output layer one of 1 / d."""
+    words = make_dictionary(map(str, range(1000)))
+    torch.manual_seed(0)
+    embedding = ScaledEmbedding(words, 64)
+    tokens = torch.arange(4, len(words)).view(2, -1)
+    assert_close(embedding(tokens), 8 * embedding.weight[tokens])
+    assert embedding(tokens).std().item() == pytest.approx(1, abs=0.02)
+    settings = {"share_decoder_input_output_embed": shared, "decoder_embed_dim": 64}
+    decoder = build(settings, target=words).decoder
+    weight = decoder.output_projection.weight / 2  # build() doubles them
+    assert weight.std().item() == pytest.approx(1 / 8, abs=0.01)
+
+
+NO_DROPOUT = dict.fromkeys(("dropout", "embed_dropout", "attention_dropout", "fusion_dropout"), 0.0)
+
+
+@pytest.mark.parametrize("rate", NO_DROPOUT)
+def test_each_dropout_is_active_in_training_only(rate, items):
     batch = collate(items)
-    for rates, random in ((off, False), ({**off, rate: 0.5}, True)):
-        model = build({**settings, **rates}).train()
+    for rates, random in ((NO_DROPOUT, False), ({**NO_DROPOUT, rate: 0.5}, True)):
+        model = build({**SETTINGS["gru-images"], **rates}).train()
         assert torch.equal(model(**batch)[0], model(**batch)[0]) != random
         model.eval()
         assert torch.equal(model(**batch)[0], model(**batch)[0])
+
+
+@pytest.mark.parametrize(
+    ("rate", "settings"),
+    [
+        ("embed_dropout", {"encoder_layers": 0}),  # the memory is then the embeddings
+        ("dropout", {"encoder_layers": 0, **IMAGES}),  # the fusion's result
+        ("dropout", {"encoder_layers": 1}),  # the RNN's
+    ],
+)
+def test_dropout_falls_on_each_part_of_the_encoder(rate, settings, items):
+    encoder_out = encode(build({**settings, **NO_DROPOUT, rate: 0.5}).train(), items)
+    values = encoder_out["memory"][encoder_out["mask"]]
+    assert 0.3 < (values == 0).float().mean() < 0.7
+
+
+def test_dropout_falls_on_the_embeddings_and_the_output_of_the_decoder(items):
+    def features(rate):
+        model = build({**NO_DROPOUT, rate: 0.5})
+        encoder_out, tokens = encode(model, items), pad([item.target for item in items], 0)
+        model.train()
+        return [model.decoder.extract_features(tokens, encoder_out)[0] for _ in range(2)]
+
+    one, other = features("embed_dropout")
+    assert not torch.equal(one, other)
+    assert (one != 0).all()
+    assert 0.3 < (features("dropout")[0] == 0).float().mean() < 0.7
 
 
 @WITH_IMAGES
@@ -468,7 +508,7 @@ def test_half_precision_takes_float32_features(dtype, settings, items):
 def test_without_encoder_layers_the_encoder_is_blind_to_order(items):
     """The paper's literal encoder."""
     model = build(SETTINGS["gru-images-no-encoder"])
-    assert model.encoder.rnn is None
+    assert model.encoder.recurrence is None
     item = items[0]
     order = torch.tensor([2, 0, 1, 3, 4])
     memory = encode(model, [item])["memory"]
@@ -479,6 +519,33 @@ def test_without_encoder_layers_the_encoder_is_blind_to_order(items):
     memory = encode(with_rnn, [item])["memory"]
     moved = encode(with_rnn, [item._replace(source=item.source[order])])["memory"]
     assert not torch.allclose(moved, memory[:, order], atol=1e-2)
+
+
+def test_the_settings_reach_their_parts():
+    settings = {
+        "rnn_cell": "lstm",
+        "encoder_layers": 2,
+        "decoder_layers": 3,
+        "fusion_direction": "both",
+        "fusion_normalize_image": True,
+        "fusion_residual": True,
+    }
+    model = build({**settings, **IMAGES})
+    fusion, encoder, decoder = (
+        model.encoder.fusion,
+        model.encoder.recurrence.rnn,
+        model.decoder.recurrence,
+    )
+    assert isinstance(fusion.image_norm, torch.nn.LayerNorm)
+    assert fusion.residual
+    for attention in (fusion.text_to_image, fusion.image_to_text):
+        assert (attention.heads, attention.query.out_features) == (2, 8)
+    assert fusion.ffn[0].out_features == 9
+    assert isinstance(encoder, torch.nn.LSTM)
+    assert isinstance(decoder.rnn, torch.nn.LSTM)
+    assert (encoder.num_layers, encoder.input_size, encoder.hidden_size) == (2, 8, 6)
+    assert (decoder.rnn.num_layers, decoder.rnn.input_size, decoder.rnn.hidden_size) == (3, 10, 14)
+    assert (decoder.heads, decoder.output.out_features) == (2, 10)
 
 
 def from_command_line(*arguments):
@@ -523,7 +590,20 @@ def test_a_preset_is_built_from_the_settings_and_not_from_itself(arch, items):
     assert_close(logits_of(build(IMAGES, arch=arch), items), logits_of(build(IMAGES), items))
 
 
+@pytest.mark.parametrize("arch", PRESETS)
+def test_a_checkpoint_older_than_a_setting_gets_its_default(arch):
+    cfg = OmegaConf.create({**SMALL, "_name": arch})
+    assert "fusion_dropout" not in cfg
+    task = SimpleNamespace(
+        cfg=SimpleNamespace(), source_dictionary=SOURCE, target_dictionary=TARGET
+    )
+    model = fairseq.models.build_model(OmegaConf.merge(cfg, IMAGES), task)
+    assert model.encoder.fusion.text_to_image.dropout == CrossModalRNNConfig.fusion_dropout
+
+
 CONTRADICTIONS = [
+    ({"embed_dropout": 1.0}, "--embed-dropout 1.0 must be at least 0 and below 1"),
+    ({"fusion_dropout": -0.1}, "--fusion-dropout -0.1 must be at least 0 and below 1"),
     ({"decoder_layers": 0}, "--decoder-layers 0 must be at least 1"),
     ({"encoder_layers": -1}, "--encoder-layers -1 must not be negative"),
     ({"encoder_hidden_size": 7}, "--encoder-hidden-size 7 is odd"),

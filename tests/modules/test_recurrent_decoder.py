@@ -112,5 +112,5 @@ def test_dropout_is_between_layers_too(layers, random, x, memory):
 
 
 def test_heads_that_do_not_divide_the_memory_are_refused():
-    with pytest.raises(ValueError, match="--decoder-attention-heads 3 does not divide the width 8"):
+    with pytest.raises(ValueError, match="3 attention heads cannot share a memory of width 8"):
         build(heads=3)

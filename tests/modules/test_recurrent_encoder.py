@@ -72,5 +72,5 @@ def test_dropout_is_between_layers_only(x, layers, random):
 
 
 def test_an_odd_width_is_refused():
-    with pytest.raises(ValueError, match="--encoder-hidden-size 7 is odd"):
+    with pytest.raises(ValueError, match="a width of 7 is odd"):
         build(hidden_size=7)
