@@ -8,7 +8,7 @@ DATA=${DATA:-$WORK/student-data}
 CHECKPOINT=${1:-$WORK/student/checkpoint_best.pt}
 shift || true
 OUT=${OUT:-$(dirname "$CHECKPOINT")}
-SUBSETS=${SUBSETS:-"test test3"}                         # test_2016_flickr and test_heldout: see splits.tsv
+SUBSETS=${SUBSETS:-$(cut -f1 "$DATA/splits.tsv" | grep '^test')} # all test sets; splits.tsv has their names
 
 for subset in $SUBSETS; do
     fairseq-generate "$DATA" \
@@ -24,8 +24,8 @@ for subset in $SUBSETS; do
         --max-tokens 4000 \
         --remove-bpe sentencepiece \
         "$@" \
-        > "$OUT/$subset.generate"
+        > "$OUT/$subset.generate" 2> "$OUT/$subset.log" || { tail -n 20 "$OUT/$subset.log" >&2; exit 1; }
     grep '^H-' "$OUT/$subset.generate" | sort -V | cut -f3 > "$OUT/$subset.hyp"
-    echo "$subset"
-    sacrebleu "$DATA/text/$subset.de" --input "$OUT/$subset.hyp" --metrics bleu chrf --width 2
+    echo "$subset, $CHECKPOINT"
+    sacrebleu "$DATA/text/$subset.de" --input "$OUT/$subset.hyp" --metrics bleu chrf --width 2 --format text
 done

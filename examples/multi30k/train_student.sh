@@ -32,13 +32,14 @@ fairseq-train "$DATA" \
     --clip-norm 1.0 \
     --max-tokens 500 \
     --max-epoch 70 \
-    --valid-subset valid,valid1 \
+    --valid-subset valid \
     --ignore-unused-valid-subsets \
     --eval-bleu \
     --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}' \
     --eval-bleu-remove-bpe sentencepiece \
     --best-checkpoint-metric bleu \
     --maximize-best-checkpoint-metric \
+    --validate-interval 5 \
     --no-epoch-checkpoints \
     --seed "$SEED" \
     --save-dir "$SAVE" \
