@@ -33,7 +33,7 @@ python preprocess/prepare_multi30k.py \
 
 # Pictures for a part of three splits, less each tenth: the others are missing ones, to be masked.
 step "features"
-head -q -n 250 "$data/train.images" "$data/valid1.images" "$data/$test.images" |
+head -q -n 150 "$data/train.images" "$data/valid1.images" "$data/$test.images" |
     awk 'NR % 10' >"$out/pictures"
 backbone=(--backbone resnet18 --weights none)
 if [[ -n ${MULTI30K_WEIGHTS:-} ]]; then
@@ -47,6 +47,8 @@ python preprocess/extract_features.py \
 
 step "check"
 python preprocess/check_data.py "$data" --image-h5 "$features" --image-missing mask
+
+export OMP_NUM_THREADS=1 # for a model so small, more threads only wait for each other
 
 plugin=(--user-dir caf_dkd_plugin --task multimodal_translation)
 with_images=(--image-h5 "$features" --image-missing mask)

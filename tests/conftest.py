@@ -4,6 +4,7 @@ Fixtures of session scope are made once and only read.
 """
 
 import contextlib
+import functools
 import importlib
 import io
 import json
@@ -39,6 +40,19 @@ TRAINING = shlex.split(
     "--optimizer adam --lr 0.01 --batch-size 8 --max-epoch 1 --num-workers 0 --log-format json "
     "--no-epoch-checkpoints"
 )
+STOCK = {
+    "transformer": shlex.split(
+        "--arch transformer --encoder-layers 1 --encoder-embed-dim 16 --encoder-ffn-embed-dim 16 "
+        "--encoder-attention-heads 2 --decoder-layers 1 --decoder-embed-dim 16 "
+        "--decoder-ffn-embed-dim 16 --decoder-attention-heads 2"
+    ),
+    "lstm": shlex.split(
+        "--arch lstm --encoder-layers 1 --encoder-embed-dim 16 --encoder-hidden-size 16 "
+        "--encoder-bidirectional --decoder-layers 1 --decoder-embed-dim 16 "
+        "--decoder-hidden-size 16 --decoder-out-embed-dim 16"
+    ),
+}
+"""fairseq's own architectures, small"""
 GENERATION = shlex.split("--task multimodal_translation --beam 2 --max-len-b 20 --batch-size 8")
 
 torch.set_num_threads(1)  # the models are tiny: threads would cost more than they save
@@ -49,6 +63,11 @@ class Run(NamedTuple):
 
     out: str
     log: str
+
+    @property
+    def text(self) -> str:
+        """Both: fairseq-validate turns its log to the standard output."""
+        return self.out + self.log
 
     def logged(self, name: str) -> List[float]:
         """Every value of a statistic, such as "valid_loss", in the order of the log."""
@@ -100,12 +119,21 @@ def corpus(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def data_bin(corpus, fairseq, tmp_path_factory) -> Path:
-    """The corpus binarised, with SPLIT.images; every seventh sentence has no image."""
+    """The corpus binarised, with SPLIT.images; every seventh sentence has no image.
+
+    The dictionaries have the words of all splits: no word is unknown.
+    """
     folder = tmp_path_factory.mktemp("data") / "bin"
-    text = corpus / "text"
-    prefixes = [f"--{split}pref={text / split}" for split in ("train", "valid", "test")]
-    fairseq("preprocess", "-s", "en", "-t", "de", *prefixes, "--destdir", folder)
-    for split in ("train", "valid", "test"):
+    text, splits = corpus / "text", ("train", "valid", "test")
+    languages = ("-s", "en", "-t", "de", "--destdir", folder)
+    for lang in ("en", "de"):
+        words = "".join((text / f"{split}.{lang}").read_text() for split in splits)
+        (folder.parent / f"all.{lang}").write_text(words)
+    fairseq("preprocess", *languages, "--trainpref", folder.parent / "all", "--dict-only")
+    prefixes = [f"--{split}pref={text / split}" for split in splits]
+    dictionaries = ("--srcdict", folder / "dict.en.txt", "--tgtdict", folder / "dict.de.txt")
+    fairseq("preprocess", *languages, *prefixes, *dictionaries)
+    for split in splits:
         ids = (text / f"{split}.images").read_text().splitlines()
         lines = ["" if number % 7 == 3 else image for number, image in enumerate(ids)]
         (folder / f"{split}.images").write_text("".join(f"{line}\n" for line in lines))
@@ -148,7 +176,7 @@ def fairseq():
         handler = logging.StreamHandler(log)
         handler.setLevel(logging.INFO)
         root_logger = logging.getLogger()
-        level = root_logger.level
+        before = root_logger.handlers[:], root_logger.level
         root_logger.addHandler(handler)
         root_logger.setLevel(logging.INFO)
         try:
@@ -159,8 +187,8 @@ def fairseq():
             with mock.patch.object(sys, "argv", argv), contextlib.redirect_stdout(out):
                 module.cli_main()
         finally:
-            root_logger.removeHandler(handler)
-            root_logger.setLevel(level)
+            root_logger.handlers[:] = before[0]
+            root_logger.setLevel(before[1])
         return Run(out.getvalue(), log.getvalue())
 
     return run
@@ -227,6 +255,22 @@ def teacher(train, store, tmp_path_factory) -> Trained:
         *("--eval-bleu", "--eval-bleu-args", '{"beam": 2, "max_len_b": 20}'),
         *("--best-checkpoint-metric", "bleu", "--maximize-best-checkpoint-metric"),
     )
+
+
+@pytest.fixture(scope="session")
+def stock_options():
+    return STOCK
+
+
+@pytest.fixture(scope="session")
+def stock(train, tmp_path_factory):
+    """A function that gives a text-only model of fairseq's own task: ("transformer" or "lstm")."""
+
+    @functools.cache
+    def make(arch) -> Trained:
+        return train(tmp_path_factory.mktemp(arch), "--task", "translation", *STOCK[arch])
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 
 # Import name → name on PyPI, where the two differ. fairseq has two homes, one for each stack.
-DISTRIBUTIONS = {"PIL": {"pillow"}, "fairseq": {"fairseq", "fairseq-fixed"}}
+FAIRSEQ = {"fairseq", "fairseq-fixed"}
+DISTRIBUTIONS = {"PIL": {"pillow"}, "fairseq": FAIRSEQ, "fairseq_cli": FAIRSEQ}
 
 TARGETS = ["help", "install", "demo", "test", "lint", "format", "clean", "distclean", "find-python"]
 
@@ -53,8 +54,10 @@ def wanted(lines, python_version):
 def third_party_imports(folder):
     """Top-level modules imported under `folder`, less the standard library and what is ours."""
     found = {}
+    # Scripts import the plugin and their neighbours; tests and benchmarks import scripts.
+    scripts = [p for room in ("preprocess", "examples") for p in (ROOT / room).rglob("*.py")]
     for path in sorted(folder.rglob("*.py")):
-        ours = {"caf_dkd_plugin", *(p.stem for p in path.parent.glob("*.py"))}
+        ours = {"caf_dkd_plugin", *(p.stem for p in [*scripts, *path.parent.glob("*.py")])}
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]

@@ -8,19 +8,6 @@ from fairseq.models import FairseqEncoderDecoderModel
 
 from caf_dkd_plugin.distillation.teacher import FrozenTeacher, Student, TeacherError, load_teacher
 
-STOCK = {
-    "transformer": [
-        *("--encoder-layers", "1", "--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "16"),
-        *("--encoder-attention-heads", "2", "--decoder-attention-heads", "2"),
-        *("--decoder-layers", "1", "--decoder-embed-dim", "16", "--decoder-ffn-embed-dim", "16"),
-    ],
-    "lstm": [
-        *("--encoder-layers", "1", "--encoder-embed-dim", "16", "--encoder-hidden-size", "16"),
-        *("--decoder-layers", "1", "--decoder-embed-dim", "16", "--decoder-hidden-size", "16"),
-        *("--decoder-out-embed-dim", "16", "--encoder-bidirectional"),
-    ],
-}
-
 
 @pytest.fixture(scope="session")
 def task_and_batch(parse, store):
@@ -48,20 +35,6 @@ def student(task_and_batch):
             "preprocessing": "none",
         },
     )
-
-
-@pytest.fixture(scope="session")
-def stock(train, tmp_path_factory):
-    """A function that gives a text-only checkpoint of fairseq's own task: (architecture) -> file."""
-    made = {}
-
-    def make(arch):
-        if arch not in made:
-            folder = tmp_path_factory.mktemp(arch)
-            made[arch] = train(folder, "--task", "translation", "--arch", arch, *STOCK[arch]).last
-        return made[arch]
-
-    return make
 
 
 def net_input_of(task_and_batch):
@@ -103,7 +76,7 @@ def test_it_looks_at_the_images(teacher, student, task_and_batch):
 
 
 def test_several_are_averaged_in_probability(teacher, stock, student, task_and_batch):
-    paths = [teacher.best, stock("transformer"), stock("lstm")]
+    paths = [teacher.best, stock("transformer").last, stock("lstm").last]
     net_input = net_input_of(task_and_batch)
     text = {name: x for name, x in net_input.items() if not name.startswith("image")}
     expected = sum(
@@ -115,14 +88,14 @@ def test_several_are_averaged_in_probability(teacher, stock, student, task_and_b
     torch.testing.assert_close(log_probs.exp(), expected / 3)
 
 
-@pytest.mark.parametrize("arch", STOCK)
+@pytest.mark.parametrize("arch", ["transformer", "lstm"])
 def test_a_stock_model_teaches_from_the_students_batch(arch, stock, student, task_and_batch):
     """Its own training padded the source on the left; the student's batch does it on the right."""
     net_input = net_input_of(task_and_batch)
-    frozen = load_teacher(str(stock(arch)), None, student)
+    frozen = load_teacher(str(stock(arch).last), None, student)
     log_probs = frozen.log_probs(net_input, torch.float32)
     pad = student.source_dictionary.pad()
-    model = load_as_fairseq(stock(arch))
+    model = load_as_fairseq(stock(arch).last)
     for sentence, tokens in enumerate(net_input["src_tokens"]):
         alone = tokens[tokens != pad][None]
         previous = net_input["prev_output_tokens"][sentence][None]
@@ -215,7 +188,9 @@ def test_another_source_language_is_refused(teacher, student):
 
 def test_a_teacher_for_shorter_sentences_is_refused(stock, student):
     with pytest.raises(TeacherError) as caught:
-        load_teacher(str(stock("transformer")), None, student._replace(max_positions=(2000, 3000)))
+        load_teacher(
+            str(stock("transformer").last), None, student._replace(max_positions=(2000, 3000))
+        )
     first, second = caught.value.problems
     assert "at most 1024 tokens, the task allows 2000: give --max-source-positions 1024" in first
     assert "at most 1024 tokens, the task allows 3000: give --max-target-positions 1024" in second
@@ -230,20 +205,20 @@ def test_a_multimodal_teacher_needs_images_of_its_kind(teacher, stock, student):
     problem = refusal(teacher.best, student._replace(image_description=other))
     assert "was trained with image features of another kind than --image-h5" in problem
     assert "'backbone': 'made-up'" in problem
-    load_teacher(str(stock("transformer")), None, student._replace(image_feature_size=0))
+    load_teacher(str(stock("transformer").last), None, student._replace(image_feature_size=0))
 
 
 # -- where its dictionaries are -------------------------------------------------------------------
 
 
 @pytest.fixture
-def moved(train, data_bin, tmp_path):
+def moved(train, stock_options, data_bin, tmp_path):
     """A stock teacher whose folder has been moved: (checkpoint, old folder, new folder)."""
 
     def make(task):
         old = tmp_path / "old"
         shutil.copytree(data_bin, old)
-        options = ["--task", task, *STOCK["transformer"], "--arch", "transformer"]
+        options = ["--task", task, *stock_options["transformer"]]
         checkpoint = train(tmp_path / "teacher", *options, data=old).last
         return checkpoint, old, old.rename(tmp_path / "new")
 

@@ -1,0 +1,232 @@
+"""The commands of README.md, docs/ and examples/ parse, and what they name exists."""
+
+import argparse
+import contextlib
+import dataclasses
+import importlib.util
+import io
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Dict, List
+from unittest import mock
+
+import pytest
+from fairseq import options
+from fairseq.tasks.translation import TranslationConfig
+
+from caf_dkd_plugin.criterions.kd_label_smoothed_cross_entropy import (
+    KDLabelSmoothedCrossEntropyCriterionConfig,
+)
+from caf_dkd_plugin.models.cross_modal_rnn import CrossModalRNNConfig
+from caf_dkd_plugin.tasks.multimodal_translation import MultimodalTranslationConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
+SCRIPTS = sorted(ROOT.glob("examples/**/*.sh"))
+
+PARSERS = {
+    "fairseq-preprocess": options.get_preprocessing_parser,
+    "fairseq-train": options.get_training_parser,
+    "fairseq-validate": options.get_validation_parser,
+    "fairseq-generate": options.get_generation_parser,
+    "fairseq-interactive": options.get_interactive_generation_parser,
+}
+NEED_BATCH_SIZE = ("fairseq-train", "fairseq-validate")
+KEYWORDS = {"do", "then", "else", "if", "!", "time"}
+PLACEHOLDER = "1"  # a word that is also a number
+
+
+# -- shell ----------------------------------------------------------------------------------------
+
+
+def shell_blocks(page: Path) -> List[str]:
+    return re.findall(r"^```(?:bash|sh)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def expand(text: str, variables: Dict[str, str]) -> str:
+    """Replace "$NAME", "${NAME:-default}", "$(command)" and the like."""
+
+    def value(match):
+        name, default = match["braced"] or match["plain"], match["default"]
+        if name in variables:
+            return variables[name]
+        return default if match["operator"] in (":-", "-", ":=") else PLACEHOLDER
+
+    text = text.replace('"$@"', "").replace("$@", "").replace("2>&1", "")
+    for _ in range(5):  # defaults may hold variables
+        text = re.sub(r"\$\([^()]*\)", PLACEHOLDER, text)
+        text = re.sub(r'"?\$\{(\w+)\[@\]\}"?', lambda match: variables[match[1]], text)
+        text = re.sub(
+            r"\$\{(?P<braced>\w+)(?P<operator>:?[-=?+])?(?P<default>[^{}]*)\}|\$(?P<plain>\w+)",
+            value,
+            text,
+        )
+    return text
+
+
+def commands_of(script: str) -> List[List[str]]:
+    """The simple commands of a script, as lists of words."""
+    variables: Dict[str, str] = {}
+    for name, words in re.findall(r"^(\w+)=\(\n?(.*?)\)$", script, re.MULTILINE | re.DOTALL):
+        variables[name] = " ".join(words.split())
+    script = re.sub(r"^\w+=\(.*?\)$", "", script, flags=re.MULTILINE | re.DOTALL)
+    found = []
+    for line in script.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(expand(line, variables), posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        words: List[str] = []
+        for word in [*lexer, ";"]:
+            if not set(word) <= set("();<>|&"):
+                words.append(word)
+                continue
+            while words and (words[0] in KEYWORDS or re.match(r"\w+=", words[0])):
+                first = words.pop(0)
+                if "=" in first:
+                    variables.update([first.split("=", 1)])
+            if words:
+                found.append(words)
+            words = ["<redirected>"] if set(word) & set("<>") else []
+    return [words for words in found if words[0] != "<redirected>"]
+
+
+def parse_fairseq(words: List[str]):
+    with mock.patch.object(sys, "argv", words):
+        parser = PARSERS[words[0]]()
+        if words[0] == "fairseq-preprocess":  # has no positional argument until a task adds one
+            parser.parse_args(words[1:])
+            return
+        args = options.parse_args_and_arch(parser, input_args=words[1:])
+    if words[0] in NEED_BATCH_SIZE:
+        assert args.max_tokens or args.batch_size, "--max-tokens or --batch-size is needed"
+
+
+class Parsed(Exception):
+    pass
+
+
+def parse_python(path: Path, arguments: List[str]) -> None:
+    """Run a script of ours up to where it has parsed its arguments."""
+
+    def parse_and_stop(self, args=None, namespace=None):
+        parse_args(self, args, namespace)
+        raise Parsed
+
+    parse_args = argparse.ArgumentParser.parse_args
+    spec = importlib.util.spec_from_file_location(f"documented_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    with (
+        mock.patch.object(sys, "path", [str(path.parent), *sys.path]),
+        mock.patch.object(argparse.ArgumentParser, "parse_args", parse_and_stop),
+    ):
+        spec.loader.exec_module(module)
+        with pytest.raises(Parsed):
+            module.main(arguments)
+
+
+def check(words: List[str]) -> bool:
+    """Parse a command; False where it is none of ours.
+
+    Raises:
+        AssertionError, SystemExit: it does not parse, or names a file that is not there.
+    """
+    if words[0] in PARSERS:
+        parse_fairseq(words)
+        return True
+    scripts = [word for word in words[:2] if word.endswith((".py", ".sh"))]
+    if not scripts:
+        return False
+    path = ROOT / scripts[0]
+    assert path.is_file(), f"{scripts[0]} does not exist"
+    if path.suffix == ".py":
+        parse_python(path, words[words.index(scripts[0]) + 1 :])
+    return True
+
+
+def documented():
+    for path in SCRIPTS:
+        yield path, path.read_text()
+    for page in PAGES:
+        # The blocks of a page follow each other: variables of one hold in the next.
+        yield page, "\n".join(shell_blocks(page))
+
+
+@pytest.mark.parametrize(
+    ("path", "script"),
+    [pytest.param(*pair, id=str(pair[0].relative_to(ROOT))) for pair in documented()],
+)
+def test_every_command_parses(path, script, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    checked = 0
+    for words in commands_of(script):
+        errors = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(errors):
+                checked += check(words)
+        except (SystemExit, AssertionError) as error:
+            reason = errors.getvalue().splitlines()[-1:] or str(error).splitlines()[:1]
+            pytest.fail(f"{path}: {shlex.join(words)}\n{reason[0]}")
+    assert checked or path.suffix != ".sh"
+
+
+def test_readme_shows_every_fairseq_command():
+    names = {words[0] for words in commands_of("\n".join(shell_blocks(ROOT / "README.md")))}
+    assert set(PARSERS) <= names
+
+
+def test_readme_names_every_option():
+    text = (ROOT / "README.md").read_text()
+    not_to_be_given = {field.name for field in dataclasses.fields(TranslationConfig)}
+    not_to_be_given.add("image_feature_size")  # the task writes it
+    for config in (
+        MultimodalTranslationConfig,
+        KDLabelSmoothedCrossEntropyCriterionConfig,
+        CrossModalRNNConfig,
+    ):
+        for field in dataclasses.fields(config):
+            if field.name in vars(config).get("__annotations__", {}) and not (
+                field.name in not_to_be_given or str(field.default).startswith("${")
+            ):
+                assert f"--{field.name.replace('_', '-')}" in text, field.name
+
+
+# -- the reader of shell scripts itself -----------------------------------------------------------
+
+
+def test_shell_is_read_as_bash_does():
+    script = """
+# fairseq-train in a comment
+WORK=${WORK:-here}   # and after a command
+CHECKPOINT=${1:-$WORK/model.pt}
+COMMON=(
+    --beam 5
+)
+mkdir -p "$WORK" && LANG=C fairseq-generate "$WORK/bin" \\
+    --path "$CHECKPOINT" "${COMMON[@]}" --seed $SEED \\
+    "$@" > "$WORK/out" 2>&1
+for x in a b; do fairseq-score --sys "it's $x"; done
+"""
+    assert commands_of(script) == [
+        ["mkdir", "-p", "here"],
+        shlex.split("fairseq-generate here/bin --path here/model.pt --beam 5 --seed 1"),
+        ["for", "x", "in", "a", "b"],
+        ["fairseq-score", "--sys", "it's 1"],
+        ["done"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "fairseq-train data --user-dir caf_dkd_plugin --arch lstm --max-tokens 9 --image-h6 x",
+        "fairseq-train data --user-dir caf_dkd_plugin --task multimodal_translation --arch cross_modal_rnn",
+        "fairseq-generate data --path x --beams 5",
+        "python preprocess/extract_features.py --images x --output y --no-such-option",
+        "bash examples/none.sh",
+    ],
+)
+def test_a_mistake_is_noticed(command, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises((SystemExit, AssertionError)):
+        check(shlex.split(command))

@@ -1,0 +1,298 @@
+"""The real fairseq commands, run on the quickstart's corpus made small."""
+
+import atexit
+import random
+import shutil
+
+import pytest
+import torch
+
+import caf_dkd_plugin.tasks.multimodal_translation as task_module
+
+KD = ("--criterion", "kd_label_smoothed_cross_entropy")
+VALIDATION = ("--task", "multimodal_translation", "--batch-size", "8")
+NO_DROPOUT = ("--dropout", "0", "--embed-dropout", "0", "--fusion-dropout", "0")
+
+
+def load(checkpoint):
+    return torch.load(checkpoint, map_location="cpu", weights_only=True)
+
+
+def weights(checkpoint):
+    return load(checkpoint)["model"]
+
+
+def assert_equal_weights(one, other):
+    one, other = weights(one), weights(other)
+    assert list(one) == list(other)
+    for name, weight in one.items():
+        if not name.endswith("_float_tensor"):  # fairseq's Transformer never sets it
+            assert torch.equal(weight, other[name]), name
+
+
+# -- plain translation and plain training ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("arch", ["transformer", "lstm"])
+def test_without_a_store_it_is_plain_translation(train, stock_options, tmp_path, arch):
+    model = [*stock_options[arch], "--max-epoch", "2"]
+    ours = train(tmp_path / "ours", *model)
+    # In fairseq this switch, true by default, means False.
+    stock = train(tmp_path / "stock", "--task", "translation", "--left-pad-source", *model)
+    assert ours.run.logged("train_loss") == stock.run.logged("train_loss")
+    assert len(ours.run.logged("train_loss")) == 2
+    assert_equal_weights(ours.last, stock.last)
+
+
+def test_with_lambda_1_it_is_plain_training(train, store, tmp_path):
+    plain = train(tmp_path / "plain", "--image-h5", store)
+    ours = train(tmp_path / "ours", "--image-h5", store, *KD, "--kd-lambda", "1")
+    assert_equal_weights(ours.last, plain.last)
+    assert ours.run.logged("valid_loss") == plain.run.logged("valid_loss")
+
+
+# -- data -----------------------------------------------------------------------------------------
+
+
+def test_every_sentence_is_translated(teacher, stock, generate, store):
+    """22 is no multiple of 8: fairseq-fixed's own translation task leaves some out."""
+    assert sorted(generate(teacher.best, "--image-h5", store).hypotheses()) == list(range(22))
+    assert sorted(generate(stock("lstm").last).hypotheses()) == list(range(22))
+
+
+def test_images_are_used(teacher, generate, data_bin, data_copy, store):
+    right = generate(teacher.best, "--image-h5", store)
+    without = generate(teacher.best, "--image-missing", "mask")
+    ids = (data_bin / "test.images").read_text().splitlines()
+    random.Random(1).shuffle(ids)
+    (data_copy / "test.images").write_text("".join(f"{image}\n" for image in ids))
+    wrong = generate(teacher.best, "--image-h5", store, data=data_copy)
+    assert right.out != without.out != wrong.out != right.out
+
+
+def test_folders_shards_and_upsampling(train, data_bin, data_copy, store, tmp_path):
+    for suffix in ("en-de.en.bin", "en-de.en.idx", "en-de.de.bin", "en-de.de.idx", "images"):
+        shutil.copy(data_bin / f"valid.{suffix}", data_copy / f"train1.{suffix}")
+        shutil.copy(data_bin / f"test.{suffix}", data_copy / f"valid1.{suffix}")
+    trained = train(
+        *(tmp_path / "new", "--image-h5", store, "--upsample-primary", "2", "--max-epoch", "2"),
+        "--combine-val",
+        data=f"{data_copy}:{data_bin}",
+    )
+    for line in (
+        f"{data_copy} train: {2 * 55 + 17} of {2 * 64 + 20} sentences have an image",
+        f"{data_bin} train: 55 of 64 sentences have an image",
+        f"{data_copy} valid: {2 * 17 + 19} of {2 * 20 + 22} sentences have an image",
+    ):
+        assert line in trained.run.log.splitlines()
+
+
+def test_workers_change_nothing(train, store, tmp_path):
+    none = train(tmp_path / "none", "--image-h5", store)
+    two = train(tmp_path / "two", "--image-h5", store, "--num-workers", "2")
+    assert_equal_weights(two.last, none.last)
+
+
+# -- training with a teacher ----------------------------------------------------------------------
+
+
+def test_a_resumed_training_equals_an_uninterrupted_one(student, train, store, teacher, tmp_path):
+    """Stopped in the middle of the second epoch; with images, teacher and all kinds of dropout."""
+    options = (
+        *("--image-h5", store, *KD, "--teacher-path", teacher.best, "--kd-lambda", "0.3"),
+        *("--image-dropout", "0.3", "--rnn-cell", "lstm", "--max-epoch", "3"),
+    )
+    first = train(tmp_path, *options, "--max-update", "12")
+    assert load(first.last)["optimizer_history"][-1]["num_updates"] == 12
+    resumed = train(tmp_path, *options)
+    assert "Loaded checkpoint" in resumed.run.log
+    assert_equal_weights(resumed.last, student.last)
+    assert resumed.run.logged("valid_loss")[-1] == student.run.logged("valid_loss")[-1]
+
+
+def test_half_batches_and_update_freq_equal_whole_batches(train, store, teacher, tmp_path):
+    options = (
+        *("--image-h5", store, *KD, "--teacher-path", teacher.best, *NO_DROPOUT),
+        *("--optimizer", "sgd", "--lr", "1", "--max-epoch", "3"),
+    )
+    whole = train(tmp_path / "whole", *options, "--batch-size", "64")
+    halves = train(tmp_path / "halves", *options, "--batch-size", "32", "--update-freq", "2")
+    start = train(tmp_path / "start", *options, "--lr", "0", "--max-epoch", "1")
+    expected, beginning = weights(whole.last), weights(start.last)
+    for name, weight in weights(halves.last).items():
+        torch.testing.assert_close(weight, expected[name], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(beginning["decoder.output_projection.weight"], weight, atol=1e-3)
+    for run in (whole.run, halves.run):
+        assert run.logged("train_num_updates") == [1, 2, 3]
+
+
+def test_the_teacher_is_in_no_checkpoint_and_does_not_learn(
+    train, teacher, store, tmp_path, monkeypatch
+):
+    used = []
+
+    def remember(*args):
+        used.append(load_teacher(*args))
+        return used[-1]
+
+    load_teacher = task_module.load_teacher
+    monkeypatch.setattr(task_module, "load_teacher", remember)
+    distilled = train(
+        tmp_path / "kd", "--image-h5", store, *KD, "--teacher-path", teacher.best, *NO_DROPOUT
+    )
+    plain = train(tmp_path / "plain", "--image-h5", store, *KD, "--kd-lambda", "1", *NO_DROPOUT)
+
+    assert all(value > 0 for value in distilled.run.logged("train_kd_loss"))
+    assert not plain.run.logged("train_kd_loss")
+    ours, without = load(distilled.last), load(plain.last)
+    assert list(ours["model"]) == list(without["model"])
+    assert ours["criterion"] == without["criterion"]
+    assert set(ours["task_state"]) == set(without["task_state"])
+    sizes = [trained.last.stat().st_size for trained in (distilled, plain)]
+    assert abs(sizes[0] - sizes[1]) < 2000
+    [frozen] = used
+    [model] = frozen._models
+    learnt = weights(teacher.best)
+    for name, parameter in model.state_dict().items():
+        assert torch.equal(parameter, learnt[name])
+
+
+def test_the_teachers_file_may_go(train, fairseq, generate, data_bin, teacher, store, tmp_path):
+    path = tmp_path / "teacher.pt"
+    shutil.copy(teacher.best, path)
+    distil = (*KD, "--image-h5", store, "--teacher-path", path)
+    trained = train(tmp_path / "student", *distil)
+    path.unlink()
+
+    validated = fairseq("validate", data_bin, *VALIDATION, "--path", trained.last)
+    assert f"loss {trained.run.logged('valid_loss')[-1]:g} " in validated.text
+    assert len(generate(trained.last, "--image-h5", store).hypotheses()) == 22
+
+    with pytest.raises(ValueError, match=f"--teacher-path {path} does not exist"):
+        train(tmp_path / "student", *distil, "--max-epoch", "2")
+    plain = (*KD, "--image-h5", store, "--kd-lambda", "1", "--max-epoch", "2")
+    resumed = train(tmp_path / "student", *plain)
+    assert resumed.run.logged("train_num_updates") == [16]
+
+
+def test_models_of_all_kinds_teach_together(train, stock, student, store, tmp_path):
+    """A stock Transformer, a stock LSTM and a distilled multimodal model."""
+    paths = [stock("transformer").last, stock("lstm").last, student.last]
+    trained = train(
+        *(tmp_path, "--image-h5", store, *KD, "--kd-lambda", "0", "--max-epoch", "3"),
+        *("--teacher-path", ":".join(map(str, paths))),
+    )
+    first, *_, last = trained.run.logged("train_kd_loss")
+    assert 0 < last < first
+
+
+# -- validation -----------------------------------------------------------------------------------
+
+
+def test_bleu_in_training_is_that_of_generate(teacher, generate, store):
+    bleu = teacher.run.logged("valid_bleu")
+    assert len(set(bleu)) > 1
+    best = generate(
+        *(teacher.best, "--image-h5", store, "--gen-subset", "valid", "--scoring", "sacrebleu")
+    )
+    assert best.bleu() == max(bleu) > 0
+    assert len(best.hypotheses()) == 20
+
+
+@pytest.mark.parametrize("name", ["teacher", "student"])
+def test_validate_gives_the_loss_of_the_training(name, request, fairseq, data_bin):
+    """With the training's settings; a distilled model's loss is the plain cross-entropy."""
+    trained = request.getfixturevalue(name)
+    run = fairseq("validate", data_bin, *VALIDATION, "--path", trained.last)
+    assert f"loss {trained.run.logged('valid_loss')[-1]:g} " in run.text
+    assert "kd_loss" not in run.text
+
+
+# -- using a checkpoint ---------------------------------------------------------------------------
+
+
+def test_generate_needs_images_or_a_word(teacher, stock, generate, store):
+    with pytest.raises(ValueError, match="was trained with images"):
+        generate(teacher.best)
+    with pytest.raises(ValueError, match="was trained without images"):
+        generate(stock("lstm").last, "--image-h5", store)
+
+
+def test_generate_refuses_another_folder(teacher, generate, data_copy, store):
+    words = (data_copy / "dict.de.txt").read_text().splitlines()
+    (data_copy / "dict.de.txt").write_text("\n".join([words[1], words[0], *words[2:]]) + "\n")
+    with pytest.raises(ValueError, match=r"another target dictionary .*: symbol 4 is"):
+        generate(teacher.best, "--image-h5", store, data=data_copy)
+
+
+# -- fairseq-interactive --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def interactive(fairseq, teacher, data_bin, store, tmp_path, monkeypatch):
+    """A function that translates lines with a list of images: (lines, ids, *options) -> Run."""
+
+    def run(lines, ids, *options):
+        at_exit = []
+        monkeypatch.setattr(atexit, "register", at_exit.append)
+        for name, content in (("input", lines), ("images", ids)):
+            (tmp_path / name).write_text("".join(f"{line}\n" for line in content))
+        use = ("--task", "multimodal_translation", "--image-h5", store, "--path", teacher.best)
+        translated = fairseq(
+            *("interactive", data_bin, *use, "--beam", "2", "--max-len-b", "20"),
+            *("--input", tmp_path / "input", "--image-list", tmp_path / "images", *options),
+        )
+        run.at_exit = at_exit
+        return translated
+
+    return run
+
+
+@pytest.fixture
+def test_lines(corpus, data_bin):
+    """The lines of the test set and their images, some of which are empty."""
+    lines = (corpus / "text" / "test.en").read_text().splitlines()
+    return lines, (data_bin / "test.images").read_text().splitlines()
+
+
+@pytest.mark.parametrize(("buffer", "batch"), [(1, 1), (5, 2), (22, 8)])
+def test_interactive_equals_generate(
+    interactive, generate, teacher, store, test_lines, buffer, batch, caplog
+):
+    expected = generate(teacher.best, "--image-h5", store).hypotheses()
+    run = interactive(*test_lines, "--buffer-size", buffer, "--batch-size", batch)
+    assert run.hypotheses() == expected
+    for last_word in interactive.at_exit:
+        last_word()
+    assert "--image-list" not in caplog.text
+
+
+def test_blank_lines_keep_their_images(interactive, test_lines):
+    lines, ids = test_lines
+    expected = interactive(lines, ids, "--buffer-size", "4").hypotheses()
+    for place in (0, 3, 4, 9):
+        lines.insert(place, "")
+        ids.insert(place, "train_00001.png")
+    found = interactive(lines, ids, "--buffer-size", "4").hypotheses()
+    assert len(found) == 26
+    assert [found[place] for place in range(26) if lines[place]] == list(expected.values())
+
+
+def test_a_list_that_is_too_short_stops_it(interactive, test_lines):
+    lines, ids = test_lines
+    with pytest.raises(ValueError, match="has 21 lines, but the input has at least 22"):
+        interactive(lines, ids[:21], "--buffer-size", "2")
+
+
+def test_a_list_that_is_too_long_is_warned_about(interactive, test_lines, caplog):
+    lines, ids = test_lines
+    interactive(lines[:20], ids, "--buffer-size", "8")
+    [last_word] = interactive.at_exit
+    last_word()
+    assert "images has 22 lines, but the input had only 20: are they in step?" in caplog.text
+
+
+def test_an_unknown_image_stops_it(interactive, test_lines):
+    lines, ids = test_lines
+    with pytest.raises(ValueError, match=r"lacks 1 of the images of .*x\.png \(line 1\)"):
+        interactive(lines, ["x.png", *ids[1:]], "--buffer-size", "2")

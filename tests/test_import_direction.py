@@ -1,0 +1,86 @@
+"""Who may import whom (design: rooms), read from the syntax trees."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PLUGIN = Path(__file__).resolve().parent.parent / "caf_dkd_plugin"
+MODULES = sorted(PLUGIN.rglob("*.py"))
+
+# Of the plugin's rooms, the ones that a module may import from, besides its own.
+ALLOWED = {
+    "modules": set(),
+    "models": {"modules"},
+    "criterions": {"distillation"},
+    "tasks": {"data", "distillation"},
+    "distillation": {"data"},  # the teacher compares dictionaries
+    "data": set(),
+    "evaluation": {"data"},
+}
+NO_FAIRSEQ = [
+    "modules/",
+    "data/image_store.py",
+    "data/image_ids.py",
+    "distillation/losses.py",
+    "checkpoints.py",
+]
+NO_TORCH = ["data/image_store.py", "data/image_ids.py"]
+
+
+def imports(path):
+    """(dots, dotted name) of every import, wherever it stands; `from . import x` gives "x"."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.level, node.module
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.level, alias.name) for alias in node.names)
+
+
+def packages(path):
+    """The foreign top-level packages that a module imports."""
+    return {name.split(".")[0] for dots, name in imports(path) if not dots}
+
+
+def matching(prefixes):
+    found = [path for path in MODULES if str(path.relative_to(PLUGIN)).startswith(tuple(prefixes))]
+    assert found
+    return found
+
+
+def test_every_room_has_its_rule():
+    assert {path.parent.name for path in PLUGIN.glob("*/__init__.py")} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PLUGIN)))
+def test_rooms_import_only_what_they_may(path):
+    room = path.relative_to(PLUGIN).parts[0]
+    if room not in ALLOWED:
+        return  # the package's own __init__ and the like
+    for dots, name in imports(path):
+        if dots == 2:
+            assert name.split(".")[0] in ALLOWED[room]
+        assert dots <= 2
+
+
+def test_imports_inside_are_relative():
+    for path in MODULES:
+        assert PLUGIN.name not in packages(path), path
+
+
+def test_leaves_know_no_fairseq():
+    for path in matching(NO_FAIRSEQ):
+        assert not packages(path) & {"fairseq", "fairseq_cli", "omegaconf", "hydra"}, path
+
+
+def test_the_store_knows_no_torch():
+    for path in matching(NO_TORCH):
+        assert "torch" not in packages(path), path
+
+
+def test_rooms_that_fairseq_imports_hold_only_what_registers():
+    for room in ("tasks", "models", "criterions"):
+        for path in (PLUGIN / room).glob("[!_]*.py"):
+            assert f"@register_{room[:-1]}(" in path.read_text(), path

@@ -1,0 +1,62 @@
+"""`--user-dir caf_dkd_plugin`, in processes of their own."""
+
+import os
+import subprocess
+import sys
+from argparse import Namespace
+
+from fairseq import utils
+
+import caf_dkd_plugin
+
+SCRIPT = """
+import sys
+from argparse import Namespace
+from fairseq import criterions, models, tasks, utils
+
+for user_dir in {user_dirs!r}:
+    utils.import_user_module(Namespace(user_dir=user_dir))
+import caf_dkd_plugin
+import caf_dkd_plugin.data.image_store
+assert "multimodal_translation" in tasks.TASK_REGISTRY
+for arch in ("cross_modal_rnn", "cross_modal_rnn_tiny", "cross_modal_rnn_paper"):
+    assert arch in models.ARCH_MODEL_REGISTRY
+assert "kd_label_smoothed_cross_entropy" in criterions.CRITERION_REGISTRY
+print("heavy:", sorted({{"torchvision", "matplotlib", "PIL", "sentencepiece"}} & set(sys.modules)))
+"""
+
+
+def run(arguments, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+def test_a_relative_folder_then_the_absolute_one_then_a_plain_import(root):
+    script = SCRIPT.format(
+        user_dirs=["caf_dkd_plugin", str(root / "caf_dkd_plugin"), "caf_dkd_plugin"]
+    )
+    assert run(["-c", script], root).stdout.splitlines()[-1] == "heavy: []"
+
+
+def test_an_absolute_folder_from_elsewhere(root, tmp_path):
+    """The plugin need not be importable: fairseq puts its parent on the path."""
+    script = SCRIPT.format(user_dirs=[str(root / "caf_dkd_plugin")])
+    run(["-c", script], tmp_path, PYTHONPATH="")
+
+
+def test_after_a_plain_import(root):
+    """As in notebooks and in these tests."""
+    utils.import_user_module(Namespace(user_dir=str(root / "caf_dkd_plugin")))
+    utils.import_user_module(Namespace(user_dir=str(root / "caf_dkd_plugin")))
+    assert caf_dkd_plugin.__version__
+
+
+def test_the_module_prints_its_folder(root):
+    output = run(["-m", "caf_dkd_plugin"], root).stdout
+    assert output == f"{root / 'caf_dkd_plugin'}\n"
