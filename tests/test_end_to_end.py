@@ -76,9 +76,10 @@ def test_folders_shards_and_upsampling(train, data_bin, data_copy, store, tmp_pa
         shutil.copy(data_bin / f"test.{suffix}", data_copy / f"valid1.{suffix}")
     trained = train(
         *(tmp_path / "new", "--image-h5", store, "--upsample-primary", "2", "--max-epoch", "2"),
-        "--combine-val",
+        *("--combine-val", "--max-update", "99"),
         data=f"{data_copy}:{data_bin}",
     )
+    assert len(trained.run.logged("train_loss")) == 2
     for line in (
         f"{data_copy} train: {2 * 55 + 17} of {2 * 64 + 20} sentences have an image",
         f"{data_bin} train: 55 of 64 sentences have an image",
@@ -284,9 +285,10 @@ def test_a_list_that_is_too_short_stops_it(interactive, test_lines):
         interactive(lines, ids[:21], "--buffer-size", "2")
 
 
-def test_a_list_that_is_too_long_is_warned_about(interactive, test_lines, caplog):
+def test_a_list_that_is_too_long_is_warned_about(interactive, test_lines, teacher, caplog):
     lines, ids = test_lines
-    interactive(lines[:20], ids, "--buffer-size", "8")
+    ensemble = ("--path", f"{teacher.best}:{teacher.last}")  # of which each model is checked
+    assert len(interactive(lines[:20], ids, "--buffer-size", "8", *ensemble).hypotheses()) == 20
     [last_word] = interactive.at_exit
     last_word()
     assert "images has 22 lines, but the input had only 20: are they in step?" in caplog.text

@@ -99,9 +99,8 @@ def load_teacher(paths: str, data: Optional[str], student: Student) -> FrozenTea
     models, problems = [], []
     for path in utils.split_paths(paths):
         try:
-            with torch.random.fork_rng(
-                devices=[]
-            ):  # the weights are initialised before they are read
+            # A model is given random weights before it gets its own.
+            with torch.random.fork_rng(devices=[]):
                 models.append(_load(path, data, student))
         except TeacherError as error:
             problems += error.problems

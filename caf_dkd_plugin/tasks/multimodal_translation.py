@@ -6,13 +6,14 @@ vocabulary.
 
 import atexit
 import logging
+import os
 from collections import deque
 from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, List, Optional
 
 import torch
 from fairseq import utils
-from fairseq.data import LanguagePairDataset
+from fairseq.data import LanguagePairDataset, data_utils
 from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
@@ -105,6 +106,18 @@ class MultimodalTranslationTask(TranslationTask):
         self._image_list: Optional[List[str]] = None
         self._lines_read = 0
         self._collated: deque = deque()
+
+    @classmethod
+    def setup_task(cls, cfg: MultimodalTranslationConfig, **kwargs):
+        """Load the dictionaries.
+
+        Raises:
+            ValueError: DATA is not what fairseq-preprocess makes.
+        """
+        problems = _data_problems(cfg)
+        if problems:
+            raise ValueError("\n".join(problems))
+        return super().setup_task(cfg, **kwargs)
 
     # -- the image store ------------------------------------------------------------------------
 
@@ -228,7 +241,7 @@ class MultimodalTranslationTask(TranslationTask):
                 f"the checkpoint was trained without images and cannot use --image-h5 "
                 f"{self.cfg.image_h5}. Leave it out."
             )
-        if self.cfg.image_list is not None:
+        if self.cfg.image_list is not None and self._image_list is None:
             self._read_image_list()
 
     def _prepare_training(self, model_cfg) -> None:
@@ -497,6 +510,30 @@ class MultimodalTranslationTask(TranslationTask):
             }
             sample = {**sample, "net_input": {**sample["net_input"], **images}}
         return super().inference_step(generator, models, sample, prefix_tokens, constraints)
+
+
+def _data_problems(cfg) -> List[str]:
+    """What is missing in DATA, one line each."""
+    remedy = "DATA is the folder that fairseq-preprocess or preprocess/prepare_multi30k.py made."
+    if not cfg.data:
+        return [f"no DATA folder was given. {remedy}"]
+    paths = utils.split_paths(cfg.data)
+    found = [f"there is no folder {path}. {remedy}" for path in paths if not os.path.isdir(path)]
+    if found:
+        return found
+    langs = [cfg.source_lang, cfg.target_lang]
+    if None in langs:
+        langs = data_utils.infer_language_pair(paths[0])
+    if None in langs:
+        return [
+            f"{paths[0]} has no binarised split that tells the languages: say --source-lang and "
+            f"--target-lang. {remedy}"
+        ]
+    return [
+        f"{paths[0]} has no dict.{lang}.txt. {remedy}"
+        for lang in langs
+        if not os.path.isfile(os.path.join(paths[0], f"dict.{lang}.txt"))
+    ]
 
 
 def _with_remedy(absent: List[str]) -> List[str]:

@@ -244,4 +244,6 @@ def draw_object(
                 draw.rectangle(corners, fill=colour)
             else:
                 start, end = numbers[4:]
-                draw.pieslice(corners, *((180 - end, 180 - start) if mirror else (start, end)), colour)
+                draw.pieslice(
+                    corners, *((180 - end, 180 - start) if mirror else (start, end)), colour
+                )

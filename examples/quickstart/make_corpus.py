@@ -23,7 +23,7 @@ import argparse
 import colorsys
 import random
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from drawings import Box, Colour, draw_object
 from PIL import Image, ImageDraw
@@ -119,9 +119,13 @@ PICTURE_SIZE = 224
 """width and height of a picture in pixels"""
 OBJECTS = (3, 4)
 """fewest and most objects in a picture, each in a quarter of its own"""
-QUARTERS = ((0, 0), (0, 1), (1, 0), (1, 1))
-OBJECT_SIZES = (0.32, 0.48)
-"""smallest and largest object, as fractions of the picture"""
+OBJECT_SIZES = (0.64, 0.96)
+"""smallest and largest object, as fractions of its room"""
+
+Room = Tuple[float, float, float]
+"""left, top and side of a square part of the picture, in fractions of it"""
+QUARTERS: Tuple[Room, ...] = ((0, 0, 0.5), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0.5))
+WHOLE: Room = (0, 0, 1)
 
 
 class Example(NamedTuple):
@@ -139,9 +143,7 @@ class Example(NamedTuple):
 
     def senses_line(self) -> str:
         """The line of SPLIT.senses."""
-        return "\t".join(
-            [self.noun, self.right, self.wrong, *(f"{edge:.4f}" for edge in self.box)]
-        )
+        return "\t".join([self.noun, self.right, self.wrong, *(f"{edge:.4f}" for edge in self.box)])
 
 
 class Placed(NamedTuple):
@@ -205,42 +207,42 @@ def make_twins(noun: str, rng: random.Random) -> Tuple[str, Tuple[str, str]]:
     return _sentence(english), (_sentence(first), _sentence(second))
 
 
-def _colour(rng: random.Random, saturation: Tuple[float, float], value: Tuple[float, float]) -> Colour:
+def _colour(
+    rng: random.Random, saturation: Tuple[float, float], value: Tuple[float, float]
+) -> Colour:
     parts = colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value))
     red, green, blue = (round(255 * part) for part in parts)
     return red, green, blue
 
 
-def _place(cell: Tuple[int, int], rng: random.Random) -> Box:
-    """A square of random size and place inside a quarter of the picture."""
-    size = rng.uniform(*OBJECT_SIZES)
-    left, top = (index / 2 + rng.uniform(0, 1 / 2 - size) for index in cell)
-    return left, top, left + size, top + size
+def place(name: str, room: Room, rng: random.Random) -> Placed:
+    """An object of random size, place, colour and direction inside a square room."""
+    left, top, side = room
+    size = side * rng.uniform(*OBJECT_SIZES)
+    x, y = (edge + rng.uniform(0, side - size) for edge in (left, top))
+    return Placed(
+        name=name,
+        box=(x, y, x + size, y + size),
+        colour=_colour(rng, saturation=(0.5, 1), value=(0.5, 0.9)),
+        mirror=rng.random() < 0.5,
+    )
 
 
 def compose(noun: str, deciding: str, rng: random.Random) -> List[Placed]:
     """Place the deciding object, first, and distractors: objects of other nouns, one each."""
     others = rng.sample([other for other in NOUNS if other != noun], rng.randint(*OBJECTS) - 1)
     names = [deciding] + [rng.choice(NOUNS[other]).form for other in others]
-    cells = rng.sample(QUARTERS, len(names))
-    return [
-        Placed(
-            name=name,
-            box=_place(cell, rng),
-            colour=_colour(rng, saturation=(0.5, 1), value=(0.5, 0.9)),
-            mirror=rng.random() < 0.5,
-        )
-        for name, cell in zip(names, cells)
-    ]
+    rooms = rng.sample(QUARTERS, len(names))
+    return [place(name, room, rng) for name, room in zip(names, rooms)]
 
 
-def paint(objects: Sequence[Placed], rng: random.Random) -> Image.Image:
-    """The picture of these objects on light paper."""
+def paint(objects: Sequence[Placed], size: int, rng: random.Random) -> Image.Image:
+    """The picture of these objects on light paper, `size` pixels wide and high."""
     paper = _colour(rng, saturation=(0, 0.15), value=(0.9, 1))
-    picture = Image.new("RGB", (PICTURE_SIZE, PICTURE_SIZE), paper)
+    picture = Image.new("RGB", (size, size), paper)
     draw = ImageDraw.Draw(picture)
     for one in objects:
-        left, top, right, _ = (edge * PICTURE_SIZE for edge in one.box)
+        left, top, right, _ = (edge * size for edge in one.box)
         box = (left, top, right, top + right - left)
         draw_object(draw, one.name, box, one.colour, paper, one.mirror)
     return picture
@@ -261,7 +263,7 @@ def make_split(split: str, count: int, seed: int, images: Path) -> List[Example]
             right, wrong = NOUNS[noun][sense].form, NOUNS[noun][1 - sense].form
             objects = compose(noun, right, rng)
             image = f"{split}_{len(examples):05d}.png"
-            paint(objects, rng).save(images / image, compress_level=1)
+            paint(objects, PICTURE_SIZE, rng).save(images / image, compress_level=1)
             examples.append(
                 Example(english, translations[sense], image, noun, right, wrong, objects[0].box)
             )
@@ -287,7 +289,7 @@ def make_corpus(output: Path, counts: Dict[str, int], seed: int) -> None:
         print(f"{text / split}.{{{','.join(columns)}}}: {count} sentences, {count} pictures")
 
 
-def main(argv: Sequence[str] = None) -> None:
+def main(argv: Optional[Sequence[str]] = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )

@@ -5,6 +5,7 @@ import pytest
 import torch
 from fairseq import checkpoint_utils, tasks
 from fairseq.models import FairseqEncoderDecoderModel
+from fairseq.tasks.translation import TranslationTask
 
 from caf_dkd_plugin.distillation.teacher import FrozenTeacher, Student, TeacherError, load_teacher
 
@@ -148,6 +149,16 @@ def test_loading_leaves_the_random_numbers_of_the_training_alone(teacher, studen
     torch.manual_seed(3)
     load_teacher(str(teacher.best), None, student)
     assert torch.equal(torch.rand(4), expected)
+
+
+def test_loading_sets_up_no_translation_of_its_own(teacher, student, monkeypatch):
+    """It was trained with --eval-bleu, whose tools need not be installed here."""
+
+    def build_generator(*args, **kwargs):
+        raise AssertionError("the teacher does not translate")
+
+    monkeypatch.setattr(TranslationTask, "build_generator", build_generator)
+    load_teacher(str(teacher.best), None, student)
 
 
 # -- what is refused ------------------------------------------------------------------------------

@@ -206,6 +206,31 @@ def test_all_problems_are_in_one_report(start, data_copy, write_store, tmp_path)
         assert part in line
 
 
+@pytest.mark.parametrize(
+    ("removed", "changes", "message"),
+    [
+        ("*", {}, "has no binarised split that tells the languages: say --source-lang"),
+        (
+            "*",
+            {"task.source_lang": "en", "task.target_lang": "de"},
+            "has no dict.en.txt.*\n.*dict.de",
+        ),
+        ("dict.de.txt", {}, "has no dict.de.txt. DATA is the folder that fairseq-preprocess"),
+    ],
+)
+def test_a_folder_that_is_not_binarised_data_is_named(start, data_copy, removed, changes, message):
+    for path in data_copy.glob(removed):
+        path.unlink()
+    languages = {"task.source_lang": None, "task.target_lang": None}
+    with pytest.raises(ValueError, match=message):
+        start({"task.data": str(data_copy), **languages, **changes})
+
+
+def test_folders_that_do_not_exist_are_all_named(start, data_bin):
+    with pytest.raises(ValueError, match="no folder nowhere.*\n.*no folder neither"):
+        start({"task.data": f"{data_bin}:nowhere:neither"})
+
+
 def test_every_split_of_the_training_is_checked(start, data_copy):
     """The training set of every folder, and each validation set; test only where it is one."""
     for split in ("train", "valid", "test"):

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from caf_dkd_plugin.evaluation.attention_plot import GAP, PANEL_SIZE, plot_attention, stack
+
+TOKENS = ["a", "bat", "."]
+GREY = Image.new("RGB", (100, 60), (128, 128, 128))
+
+
+def centre(plot, panel, row, column, rows, columns):
+    """The colour in the middle of a region of a panel."""
+    x = GAP + panel * (PANEL_SIZE + GAP) + int(PANEL_SIZE * (column + 0.5) / columns)
+    return plot.getpixel((x, GAP + int(PANEL_SIZE * (row + 0.5) / rows)))
+
+
+def attention(token, region, regions=6):
+    weights = np.full((len(TOKENS), regions), 0.1)
+    weights[:, -1] = 0.2
+    weights[token, region] = 0.5
+    return weights
+
+
+def test_the_strongest_region_is_red_at_its_row_and_column():
+    plot = plot_attention(GREY, TOKENS, attention(1, region=5), [1], (2, 3))
+    hottest = centre(plot, 1, row=1, column=2, rows=2, columns=3)
+    assert hottest[0] > hottest[2]
+    for row, column in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1)):
+        cold = centre(plot, 1, row, column, 2, 3)
+        assert cold[2] > cold[0]
+
+
+def test_one_panel_for_each_token_after_the_plain_picture():
+    plot = plot_attention(GREY, TOKENS, attention(1, 0), [1, 2], (2, 3))
+    assert plot.width == 3 * (PANEL_SIZE + GAP) + GAP
+    assert centre(plot, 0, 0, 0, 2, 3) == (128, 128, 128)
+    assert centre(plot, 1, 0, 0, 2, 3) != centre(plot, 2, 0, 0, 2, 3)
+
+
+def test_a_sentence_without_an_image_keeps_its_picture_plain():
+    plot = plot_attention(GREY, TOKENS, np.zeros((3, 6)), [0], (2, 3))
+    assert centre(plot, 1, 1, 1, 2, 3) == (128, 128, 128)
+
+
+def test_the_given_picture_is_left_alone():
+    plot_attention(GREY, TOKENS, attention(0, 0), [0], (2, 3))
+    assert GREY.size == (100, 60)
+    assert GREY.getpixel((0, 0)) == (128, 128, 128)
+
+
+@pytest.mark.parametrize(
+    ("shape", "shown", "message"),
+    [
+        ((3, 5), [0], r"grid of 2 x 3 regions need attention of shape \(3, 6\), not \(3, 5\)"),
+        ((2, 6), [0], r"3 tokens .* not \(2, 6\)"),
+        ((3, 6), [3], "no token 3 among 3: a bat ."),
+        ((3, 6), [-1], "no token -1 among 3"),
+    ],
+)
+def test_what_does_not_fit_is_refused(shape, shown, message):
+    with pytest.raises(ValueError, match=message):
+        plot_attention(GREY, TOKENS, np.zeros(shape), shown, (2, 3))
+
+
+def test_stack_puts_pictures_below_each_other():
+    sheet = stack([Image.new("RGB", (10, 5), "red"), Image.new("RGB", (20, 7), "blue")])
+    assert sheet.size == (20, 12)
+    assert sheet.getpixel((0, 4)) == (255, 0, 0)
+    assert sheet.getpixel((19, 5)) == (0, 0, 255)
