@@ -227,7 +227,7 @@ def test_a_folder_that_is_not_binarised_data_is_named(start, data_copy, removed,
 
 
 def test_folders_that_do_not_exist_are_all_named(start, data_bin):
-    with pytest.raises(ValueError, match="no folder nowhere.*\n.*no folder neither"):
+    with pytest.raises(ValueError, match=r"no folder nowhere.*\n.*no folder neither"):
         start({"task.data": f"{data_bin}:nowhere:neither"})
 
 
