@@ -150,9 +150,17 @@ def test_constraints_pin_what_setup_asks_for(metadata, python_version):
 # --- Makefile -------------------------------------------------------------------------------------
 
 
+SETTINGS = {"VENV", "PYTHON", "PYTHON_VERSIONS", "DEMO_ARGS", "PYTEST_ARGS"}
+"""the Makefile's"""
+
+
 def make(*arguments, env=None, directory=ROOT):
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
-    clean.pop("PYTHON", None)
+    # These tests may run under `make test VENV=...`, and make hands such settings down.
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MAKE", "MFLAGS")) and name not in SETTINGS
+    }
     command = [shutil.which("make"), *arguments]
     return subprocess.run(
         command, cwd=directory, env={**clean, **(env or {})}, capture_output=True, text=True
