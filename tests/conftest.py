@@ -53,7 +53,9 @@ STOCK = {
     ),
 }
 """fairseq's own architectures, small"""
-GENERATION = shlex.split("--task multimodal_translation --beam 2 --max-len-b 20 --batch-size 8")
+GENERATION = shlex.split(
+    "--task multimodal_translation --beam 2 --max-len-b 20 --batch-size 8 --num-workers 0"
+)
 
 torch.set_num_threads(1)  # the models are tiny: threads would cost more than they save
 

@@ -1,6 +1,7 @@
 """The real fairseq commands, run on the quickstart's corpus made small."""
 
 import atexit
+import gc
 import random
 import shutil
 
@@ -10,7 +11,7 @@ import torch
 import caf_dkd_plugin.tasks.multimodal_translation as task_module
 
 KD = ("--criterion", "kd_label_smoothed_cross_entropy")
-VALIDATION = ("--task", "multimodal_translation", "--batch-size", "8")
+VALIDATION = ("--task", "multimodal_translation", "--batch-size", "8", "--num-workers", "0")
 NO_DROPOUT = ("--dropout", "0", "--embed-dropout", "0", "--fusion-dropout", "0")
 
 
@@ -88,9 +89,11 @@ def test_folders_shards_and_upsampling(train, data_bin, data_copy, store, tmp_pa
         assert line in trained.run.log.splitlines()
 
 
-def test_workers_change_nothing(train, store, tmp_path):
+def test_workers_change_nothing(train, store, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.1)
     none = train(tmp_path / "none", "--image-h5", store)
     two = train(tmp_path / "two", "--image-h5", store, "--num-workers", "2")
+    gc.collect()  # torch waits for each worker as long as the interval above says: 5 seconds
     assert_equal_weights(two.last, none.last)
 
 
