@@ -26,7 +26,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import h5py
 import numpy as np
@@ -58,6 +58,14 @@ class Description:
     """SHA-256 over the network's state dict, as hexadecimal digits"""
     preprocessing: str
     """resizing and normalisation, in words that a reader can follow"""
+
+    def differences(self, other: Mapping[str, str]) -> str:
+        """What is otherwise in `other`, a description as a dictionary; "" when nothing is."""
+        return "; ".join(
+            f"{key} {value!r} and {other.get(key)!r}"
+            for key, value in asdict(self).items()
+            if other.get(key) != value
+        )
 
 
 def partial_path(path: PathLike) -> Path:

@@ -106,6 +106,15 @@ def image_rows(store: ImageStore, ids: List[str], split: str) -> Tuple[np.ndarra
     ]
 
 
+def with_remedy(absent: List[str]) -> List[str]:
+    """The lines of :func:`image_rows`, each with what to do about it."""
+    return [
+        f"{line}. Extract their features too, or give --image-missing mask to use these sentences "
+        "without an image."
+        for line in absent
+    ]
+
+
 def _parts(files: SplitFiles, split: str) -> List[Tuple[str, int]]:
     """The parts that fairseq reads for a split and their numbers of sentences."""
     found = []

@@ -15,6 +15,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from torch import Tensor
 
 from ..data.dictionaries import first_difference, symbols
+from ..data.image_store import Description
 
 
 class Student(NamedTuple):
@@ -26,7 +27,7 @@ class Student(NamedTuple):
     max_positions: Tuple[int, int]
     image_feature_size: int
     """feature size of the image store, 0 without one"""
-    image_description: Optional[Dict[str, str]]
+    image_description: Optional[Description]
     """where the store's features come from"""
 
 
@@ -214,9 +215,10 @@ def _image_disagreements(path, model_cfg, description, student: Student) -> List
             f"the teacher {path} was trained with image features of size {size}, those of "
             f"--image-h5 have {student.image_feature_size}. Use a store of the same backbone."
         ]
-    if description != student.image_description:
+    differences = student.image_description.differences(description)
+    if differences:
         return [
             f"the teacher {path} was trained with image features of another kind than --image-h5 "
-            f"has: {description} there, {student.image_description} here"
+            f"has (first: --image-h5, second: teacher): {differences}"
         ]
     return []

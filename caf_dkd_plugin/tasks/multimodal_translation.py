@@ -4,10 +4,8 @@ Letters: B sentences, S source tokens, T target tokens, R image regions, D featu
 vocabulary.
 """
 
-import atexit
 import logging
 import os
-from collections import deque
 from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, List, Optional
 
@@ -21,10 +19,16 @@ from omegaconf import II, open_dict
 
 from ..data.complete_dataset import CompleteDataset
 from ..data.dictionaries import first_difference, symbols
-from ..data.image_ids import ImageIdsError, read_image_ids
+from ..data.image_list import ImageList
 from ..data.image_store import FEATURES, ImageStore, ImageStoreError
 from ..data.multimodal_dataset import MultimodalDataset
-from ..data.split_images import SplitFiles, SplitImagesError, image_rows, read_split_ids
+from ..data.split_images import (
+    SplitFiles,
+    SplitImagesError,
+    image_rows,
+    read_split_ids,
+    with_remedy,
+)
 from ..distillation.teacher import FrozenTeacher, Student, TeacherError, load_teacher
 
 logger = logging.getLogger(__name__)
@@ -88,9 +92,10 @@ class MultimodalTranslationConfig(TranslationConfig):
 class MultimodalTranslationTask(TranslationTask):
     """Translation that reads images from a store and may have a teacher.
 
-    Everything that can be wrong is checked in :meth:`build_model`, before training starts, and
-    reported at once. The teacher is loaded there too, but not for a model from a checkpoint, so
-    that validation and generation work without the teacher's file.
+    What can be wrong is checked in :meth:`build_model`, before training starts, and reported at
+    once; only what concerns the criterion follows in :meth:`build_criterion`. The teacher is loaded
+    in the former, but not for a model from a checkpoint, so that validation and generation work
+    without the teacher's file.
     """
 
     cfg: MultimodalTranslationConfig
@@ -100,12 +105,11 @@ class MultimodalTranslationTask(TranslationTask):
         self.teacher: Optional[FrozenTeacher] = None
         self._training = False
         self._store: Optional[ImageStore] = None
-        self._model_feature_size: Optional[int] = None
-        self._trained_images: Optional[Dict[str, str]] = None
-        # fairseq-interactive
-        self._image_list: Optional[List[str]] = None
-        self._lines_read = 0
-        self._collated: deque = deque()
+        self._image_list: Optional[ImageList] = None
+        # Of each checkpoint, since there may be an ensemble: the size of the image features that it
+        # was trained with, 0 for none, and what they were.
+        self._trained_sizes: List[int] = []
+        self._trained_images: List[Dict[str, str]] = []
 
     @classmethod
     def setup_task(cls, cfg: MultimodalTranslationConfig, **kwargs):
@@ -156,13 +160,13 @@ class MultimodalTranslationTask(TranslationTask):
                 f"--image-list is for fairseq-interactive; the images of {split} are named by "
                 f"{split}.images beside its sentences. Leave --image-list out."
             )
-        self._check_store_fits_model(store)
+        self._check_store_fits_models(store)
         paths = utils.split_paths(self.cfg.data)
         data = paths[(epoch - 1) % len(paths)] if split == self.cfg.train_subset else paths[0]
         ids = read_split_ids(self._split_files(data, combine), split)
         rows, absent = image_rows(store, ids, split)
         if absent and self.cfg.image_missing == "error":
-            raise SplitImagesError(_with_remedy(absent))
+            raise SplitImagesError(with_remedy(absent))
         with_image = int((rows >= 0).sum())
         logger.info(
             f"{data} {split}: {with_image} of {len(rows)} sentences have an image"
@@ -180,24 +184,21 @@ class MultimodalTranslationTask(TranslationTask):
             self.cfg.upsample_primary,
         )
 
-    def _check_store_fits_model(self, store: ImageStore) -> None:
-        size = self._model_feature_size
-        if size is not None and size != store.shape[2]:
-            raise ValueError(
-                f"the model was trained with image features of size {size}, but those of "
-                f"{store.path} have {store.shape[2]}. Use a store of the same backbone."
-            )
-        here = asdict(store.description)
-        if self._trained_images is not None and self._trained_images != here:
-            differences = "; ".join(
-                f"{key}: {self._trained_images.get(key)!r} then, {value!r} in {store.path}"
-                for key, value in here.items()
-                if self._trained_images.get(key) != value
-            )
-            raise ValueError(
-                f"the model was trained with image features of another kind: {differences}. "
-                "Extract the features with the backbone and weights of the training."
-            )
+    def _check_store_fits_models(self, store: ImageStore) -> None:
+        for size in self._trained_sizes:
+            if size != store.shape[2]:
+                raise ValueError(
+                    f"the model was trained with image features of size {size}, but those of "
+                    f"{store.path} have {store.shape[2]}. Use a store of the same backbone."
+                )
+        for description in self._trained_images:
+            differences = store.description.differences(description)
+            if differences:
+                raise ValueError(
+                    f"the model was trained with image features of another kind than {store.path} "
+                    f"has (first: store, second: model): {differences}. Extract the features with "
+                    "the backbone and weights of the training."
+                )
 
     def get_batch_iterator(self, dataset, *args, epoch=1, **kwargs):
         """fairseq's iterator; a resumed training gets the mini-batches of an uninterrupted one.
@@ -230,7 +231,7 @@ class MultimodalTranslationTask(TranslationTask):
     def _check_use(self, model_cfg) -> None:
         """A model from a checkpoint and this command line: do they belong together?"""
         size = getattr(model_cfg, "image_feature_size", 0)
-        self._model_feature_size = size
+        self._trained_sizes.append(size)
         if size and self.cfg.image_h5 is None and self.cfg.image_missing == "error":
             raise ValueError(
                 "the checkpoint was trained with images. Give its image store with --image-h5, or "
@@ -242,7 +243,7 @@ class MultimodalTranslationTask(TranslationTask):
                 f"{self.cfg.image_h5}. Leave it out."
             )
         if self.cfg.image_list is not None and self._image_list is None:
-            self._read_image_list()
+            self._image_list = self._read_image_list()
 
     def _prepare_training(self, model_cfg) -> None:
         problems = self._option_problems(model_cfg)
@@ -316,7 +317,7 @@ class MultimodalTranslationTask(TranslationTask):
                 found += error.problems
                 continue
             if store is not None and self.cfg.image_missing == "error":
-                found += _with_remedy(image_rows(store, ids, split)[1])
+                found += with_remedy(image_rows(store, ids, split)[1])
         return found
 
     @staticmethod
@@ -336,7 +337,7 @@ class MultimodalTranslationTask(TranslationTask):
             target_dictionary=self.target_dictionary,
             max_positions=self.max_positions(),
             image_feature_size=store.shape[2] if store is not None else 0,
-            image_description=asdict(store.description) if store is not None else None,
+            image_description=store.description if store is not None else None,
         )
 
     def build_criterion(self, cfg, *args, **kwargs):
@@ -401,7 +402,9 @@ class MultimodalTranslationTask(TranslationTask):
                 )
         if found:
             raise ValueError("\n".join(found))
-        self._trained_images = rest.pop("images", None)
+        images = rest.pop("images", None)
+        if images is not None:
+            self._trained_images.append(images)
         super().load_state_dict(rest)
 
     # -- training -------------------------------------------------------------------------------
@@ -438,7 +441,6 @@ class MultimodalTranslationTask(TranslationTask):
         Raises:
             ValueError: the model needs images and there is no list, or the list is too short.
         """
-        first, self._lines_read = self._lines_read, self._lines_read + len(src_tokens)
         pairs = LanguagePairDataset(
             src_tokens,
             src_lengths,
@@ -447,68 +449,26 @@ class MultimodalTranslationTask(TranslationTask):
             left_pad_source=self.cfg.left_pad_source,
             constraints=constraints,
         )
-        if self._image_list is None:
-            if self._model_feature_size and self.cfg.image_missing == "error":
-                raise ValueError(
-                    "the checkpoint was trained with images. Name the image of each input line "
-                    "with --image-list, or give --image-missing mask to translate without images "
-                    "on purpose."
-                )
-            return pairs
-        if self._lines_read > len(self._image_list):
+        if self._image_list is not None:
+            return self._image_list.dataset(pairs)
+        if any(self._trained_sizes) and self.cfg.image_missing == "error":
             raise ValueError(
-                f"--image-list {self.cfg.image_list} has {len(self._image_list)} lines, but the "
-                f"input has at least {self._lines_read}. There must be one line for each input "
-                "line, an empty one where there is no image."
+                "the checkpoint was trained with images. Name the image of each input line with "
+                "--image-list, or give --image-missing mask to translate without images on purpose."
             )
-        ids = self._image_list[first : self._lines_read]
-        rows, _ = image_rows(self._image_store(), ids, self.cfg.image_list)
-        return MultimodalDataset(pairs, self._image_store(), rows, self._collated.append)
+        return pairs
 
-    def _read_image_list(self) -> None:
+    def _read_image_list(self) -> ImageList:
         store = self._image_store()
         if store is None:
             raise ValueError("--image-list names images of a store: give it with --image-h5")
-        self._check_store_fits_model(store)
-        try:
-            self._image_list = read_image_ids(self.cfg.image_list)
-        except (OSError, ImageIdsError) as error:
-            raise ValueError(f"--image-list cannot be read: {error}") from error
-        absent = image_rows(store, self._image_list, self.cfg.image_list)[1]
-        if absent and self.cfg.image_missing == "error":
-            raise SplitImagesError(_with_remedy(absent))
-        for line in absent:
-            logger.warning(f"{line}; masked")
-        atexit.register(self._warn_of_unread_images)
-
-    def _warn_of_unread_images(self) -> None:
-        unread = len(self._image_list) - self._lines_read
-        if unread > 0:
-            logger.warning(
-                f"--image-list {self.cfg.image_list} has {len(self._image_list)} lines, but the "
-                f"input had only {self._lines_read}: are they in step?"
-            )
+        self._check_store_fits_models(store)
+        return ImageList(self.cfg.image_list, store, self.cfg.image_missing == "error")
 
     def inference_step(self, generator, models, sample, prefix_tokens=None, constraints=None):
-        """Translate a mini-batch.
-
-        fairseq-interactive builds the sample from the tokens alone; the images that the collater
-        made for these tokens are put back.
-        """
-        if self._collated:
-            made = self._collated.popleft()["net_input"]
-            tokens = sample["net_input"]["src_tokens"]
-            if not torch.equal(made["src_tokens"], tokens.cpu()):
-                raise RuntimeError(
-                    "the mini-batches of fairseq-interactive came in another order than they were "
-                    "made; their images cannot be told"
-                )
-            parameter = next(models[0].parameters())
-            images = {
-                "image_features": made["image_features"].to(parameter),
-                "image_mask": made["image_mask"].to(parameter.device),
-            }
-            sample = {**sample, "net_input": {**sample["net_input"], **images}}
+        """Translate a mini-batch; with --image-list, its images are put back first."""
+        if self._image_list is not None:
+            sample = self._image_list.put_back(sample, next(models[0].parameters()))
         return super().inference_step(generator, models, sample, prefix_tokens, constraints)
 
 
@@ -533,12 +493,4 @@ def _data_problems(cfg) -> List[str]:
         f"{paths[0]} has no dict.{lang}.txt. {remedy}"
         for lang in langs
         if not os.path.isfile(os.path.join(paths[0], f"dict.{lang}.txt"))
-    ]
-
-
-def _with_remedy(absent: List[str]) -> List[str]:
-    return [
-        f"{line}. Extract their features too, or give --image-missing mask to use these sentences "
-        "without an image."
-        for line in absent
     ]

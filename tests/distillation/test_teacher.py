@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import shutil
 
@@ -7,6 +8,7 @@ from fairseq import checkpoint_utils, tasks
 from fairseq.models import FairseqEncoderDecoderModel
 from fairseq.tasks.translation import TranslationTask
 
+from caf_dkd_plugin.data.image_store import Description
 from caf_dkd_plugin.distillation.teacher import FrozenTeacher, Student, TeacherError, load_teacher
 
 
@@ -28,13 +30,13 @@ def student(task_and_batch):
         target_dictionary=task.target_dictionary,
         max_positions=(1024, 1024),
         image_feature_size=8,
-        image_description={
-            "backbone": "made-up",
-            "layer": "grid",
-            "weights": "none",
-            "weights_sha256": "0" * 64,
-            "preprocessing": "none",
-        },
+        image_description=Description(
+            backbone="made-up",
+            layer="grid",
+            weights="none",
+            weights_sha256="0" * 64,
+            preprocessing="none",
+        ),
     )
 
 
@@ -212,10 +214,10 @@ def test_a_multimodal_teacher_needs_images_of_its_kind(teacher, stock, student):
     assert problem.endswith("reads images: give the image store with --image-h5")
     problem = refusal(teacher.best, student._replace(image_feature_size=9))
     assert "was trained with image features of size 8, those of --image-h5 have 9" in problem
-    other = {**student.image_description, "backbone": "resnet18"}
+    other = dataclasses.replace(student.image_description, backbone="resnet18")
     problem = refusal(teacher.best, student._replace(image_description=other))
     assert "was trained with image features of another kind than --image-h5" in problem
-    assert "'backbone': 'made-up'" in problem
+    assert problem.endswith("backbone 'resnet18' and 'made-up'")
     load_teacher(str(stock("transformer").last), None, student._replace(image_feature_size=0))
 
 

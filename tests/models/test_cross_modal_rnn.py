@@ -592,12 +592,13 @@ def test_a_preset_is_built_from_the_settings_and_not_from_itself(arch, items):
 
 @pytest.mark.parametrize("arch", PRESETS)
 def test_a_checkpoint_older_than_a_setting_gets_its_default(arch):
-    cfg = OmegaConf.create({**SMALL, "_name": arch})
-    assert "fusion_dropout" not in cfg
+    settings = OmegaConf.structured(CrossModalRNNConfig(**SMALL, **IMAGES))
+    settings = {**OmegaConf.to_container(settings, enum_to_str=True), "_name": arch}
+    del settings["fusion_dropout"]
     task = SimpleNamespace(
         cfg=SimpleNamespace(), source_dictionary=SOURCE, target_dictionary=TARGET
     )
-    model = fairseq.models.build_model(OmegaConf.merge(cfg, IMAGES), task)
+    model = fairseq.models.build_model(OmegaConf.create(settings), task)
     assert model.encoder.fusion.text_to_image.dropout == CrossModalRNNConfig.fusion_dropout
 
 

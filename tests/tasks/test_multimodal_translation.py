@@ -412,9 +412,20 @@ def test_features_of_another_kind_are_refused(use, settings, write_store, tmp_pa
     path = str(write_store(tmp_path / "s.h5", ["a"], description=other))
     task = use(SIZE, {"task.image_h5": path}, trained)
     message = (
-        rf"another kind: backbone: 'made-up' then, 'resnet50' in {path}; weights_sha256: '0+' then"
+        rf"another kind than {path} has .*: backbone 'resnet50' and 'made-up'; "
+        r"weights_sha256 '1+' and '0+'\. Extract"
     )
     with pytest.raises(ValueError, match=message):
+        task.load_dataset("test")
+
+
+def test_every_model_of_an_ensemble_is_checked(use, settings, write_store, tmp_path):
+    trained = tasks.setup_task(settings({}).task).state_dict()
+    other = Description("resnet50", "grid", "none", "1" * 64, "none")
+    path = str(write_store(tmp_path / "s.h5", ["a"], description=other))
+    task = use(SIZE, {"task.image_h5": path}, trained)
+    task.load_state_dict({**trained, "images": dataclasses.asdict(other)})  # the second one fits
+    with pytest.raises(ValueError, match="another kind"):
         task.load_dataset("test")
 
 
