@@ -14,6 +14,8 @@ from unittest import mock
 
 import pytest
 from fairseq import options
+from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterionConfig
+from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks.translation import TranslationConfig
 
 from caf_dkd_plugin.criterions.kd_label_smoothed_cross_entropy import (
@@ -230,3 +232,24 @@ def test_a_mistake_is_noticed(command, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     with pytest.raises((SystemExit, AssertionError)):
         check(shlex.split(command))
+
+
+@pytest.mark.parametrize(
+    ("config", "base"),
+    [
+        (MultimodalTranslationConfig, TranslationConfig),
+        (CrossModalRNNConfig, FairseqDataclass),
+        (KDLabelSmoothedCrossEntropyCriterionConfig, LabelSmoothedCrossEntropyCriterionConfig),
+    ],
+)
+def test_every_option_of_ours_is_in_the_readme(config, base):
+    """fairseq's --help does not list them."""
+    tables = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Options")[2]
+    own = config.__dataclass_fields__.keys() - base.__dataclass_fields__.keys()
+    typed = {name for name in own if not str(getattr(config, name, "")).startswith("${")}
+    missing = [flag for flag in map(flag_of, sorted(typed)) if f"`{flag}" not in tables]
+    assert missing == ([flag_of("image_feature_size")] if config is CrossModalRNNConfig else [])
+
+
+def flag_of(name):
+    return "--" + name.replace("_", "-")
