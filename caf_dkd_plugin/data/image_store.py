@@ -59,13 +59,22 @@ class Description:
     preprocessing: str
     """resizing and normalisation, in words that a reader can follow"""
 
-    def differences(self, other: Mapping[str, str]) -> str:
-        """What is otherwise in `other`, a description as a dictionary; "" when nothing is."""
-        return "; ".join(
-            f"{key} {value!r} and {other.get(key)!r}"
+    def differences(self, other: Mapping[str, str], mine: str, others: str) -> List[str]:
+        """Each entry that is otherwise in `other`, a description as a dictionary.
+
+        Args:
+            other: what to compare with.
+            mine: where or when this description holds, in a word or two, such as "now".
+            others: the same of the other one, such as "there".
+
+        Returns:
+            lines such as "layer 'grid' there, 'global' now".
+        """
+        return [
+            f"{key} {other.get(key)!r} {others}, {value!r} {mine}"
             for key, value in asdict(self).items()
             if other.get(key) != value
-        )
+        ]
 
 
 def partial_path(path: PathLike) -> Path:
@@ -152,10 +161,7 @@ class ImageStoreWriter:
         if found.ids != ids:
             row = _first_difference(found.ids, ids)
             differences.append(f"the list of images differs, first at row {row}")
-        for key, value in asdict(description).items():
-            there = asdict(found.description)[key]
-            if there != value:
-                differences.append(f"{key} {there!r} there, {value!r} now")
+        differences += description.differences(asdict(found.description), "now", "there")
         if differences:
             raise ImageStoreError(
                 f"{self._partial} was begun with other settings: {'; '.join(differences)}. {remedy}"
@@ -236,7 +242,7 @@ class ImageStoreWriter:
 class ImageStore:
     """A finished store, opened for reading.
 
-    It can be pickled and forked freely: only the path travels; every process maps the file by itself.
+    It can be pickled and forked freely: no open file travels; every process maps the file by itself.
 
     Args:
         path: the HDF5 file.

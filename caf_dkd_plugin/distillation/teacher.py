@@ -215,10 +215,10 @@ def _image_disagreements(path, model_cfg, description, student: Student) -> List
             f"the teacher {path} was trained with image features of size {size}, those of "
             f"--image-h5 have {student.image_feature_size}. Use a store of the same backbone."
         ]
-    differences = student.image_description.differences(description)
+    differences = student.image_description.differences(description, "in --image-h5", "there")
     if differences:
         return [
             f"the teacher {path} was trained with image features of another kind than --image-h5 "
-            f"has (first: --image-h5, second: teacher): {differences}"
+            f"has: {'; '.join(differences)}"
         ]
     return []

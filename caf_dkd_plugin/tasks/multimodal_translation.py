@@ -192,12 +192,12 @@ class MultimodalTranslationTask(TranslationTask):
                     f"{store.path} have {store.shape[2]}. Use a store of the same backbone."
                 )
         for description in self._trained_images:
-            differences = store.description.differences(description)
+            differences = store.description.differences(description, f"in {store.path}", "then")
             if differences:
                 raise ValueError(
-                    f"the model was trained with image features of another kind than {store.path} "
-                    f"has (first: store, second: model): {differences}. Extract the features with "
-                    "the backbone and weights of the training."
+                    "the model was trained with image features of another kind: "
+                    f"{'; '.join(differences)}. Extract the features with the backbone and weights "
+                    "of the training."
                 )
 
     def get_batch_iterator(self, dataset, *args, epoch=1, **kwargs):

@@ -217,7 +217,7 @@ def test_a_multimodal_teacher_needs_images_of_its_kind(teacher, stock, student):
     other = dataclasses.replace(student.image_description, backbone="resnet18")
     problem = refusal(teacher.best, student._replace(image_description=other))
     assert "was trained with image features of another kind than --image-h5" in problem
-    assert problem.endswith("backbone 'resnet18' and 'made-up'")
+    assert problem.endswith("has: backbone 'made-up' there, 'resnet18' in --image-h5")
     load_teacher(str(stock("transformer").last), None, student._replace(image_feature_size=0))
 
 

@@ -412,8 +412,8 @@ def test_features_of_another_kind_are_refused(use, settings, write_store, tmp_pa
     path = str(write_store(tmp_path / "s.h5", ["a"], description=other))
     task = use(SIZE, {"task.image_h5": path}, trained)
     message = (
-        rf"another kind than {path} has .*: backbone 'resnet50' and 'made-up'; "
-        r"weights_sha256 '1+' and '0+'\. Extract"
+        rf"another kind: backbone 'made-up' then, 'resnet50' in {path}; "
+        rf"weights_sha256 '0+' then, '1+' in {path}\. Extract"
     )
     with pytest.raises(ValueError, match=message):
         task.load_dataset("test")
