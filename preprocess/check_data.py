@@ -8,6 +8,7 @@ that the store lacks is an error unless --image-missing mask says, as in trainin
 
 import argparse
 import logging
+import os
 import re
 import sys
 from collections import Counter
@@ -19,9 +20,10 @@ from fairseq.data import Dictionary, data_utils
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from caf_dkd_plugin.data.dictionaries import first_difference, symbols
-from caf_dkd_plugin.data.image_ids import ImageIdsError, read_image_ids
-from caf_dkd_plugin.data.image_store import ImageStore, ImageStoreError
-from caf_dkd_plugin.data.split_images import SHOWN, image_rows
+from caf_dkd_plugin.data.image_ids import ImageIdsError, in_short, read_image_ids
+from caf_dkd_plugin.data.image_store import FEATURES, ImageStoreError
+from caf_dkd_plugin.data.joined_stores import Images, open_stores
+from caf_dkd_plugin.data.split_images import image_rows
 
 _INDEX = re.compile(r"(?P<split>.+)\.(?P<source>[^.-]+)-(?P<target>[^.-]+)\.(?P<lang>[^.-]+)\.idx")
 
@@ -95,7 +97,7 @@ def count_sentences(data: Path, pair: Pair, report: Report) -> Optional[int]:
 def check_images(
     data: Path,
     pair: Pair,
-    store: ImageStore,
+    store: Images,
     missing_is_error: bool,
     report: Report,
 ) -> Set[str]:
@@ -147,13 +149,14 @@ def check_dictionaries(data: Path, languages: Sequence[str], report: Report) -> 
         )
 
 
-def describe_store(store: ImageStore) -> str:
+def describe_store(store: Images) -> str:
     """What the store holds, in a line."""
     shape = " x ".join(map(str, store.shape[1:]))
     about = store.description
-    return (
-        f"{store.path}: {len(store)} rows of {store.kind}, {shape} {store.dtype}, {about.backbone} "
-        f"{about.layer}, weights {about.weights} ({about.weights_sha256[:12]})"
+    return f"{store.path}: {len(store)} rows of {store.kind}, {shape} {store.dtype}, " + (
+        f"{about.backbone} {about.layer}, weights {about.weights} ({about.weights_sha256[:12]})"
+        if store.kind == FEATURES
+        else about.preprocessing
     )
 
 
@@ -161,10 +164,10 @@ def check(args: argparse.Namespace) -> Report:
     """Check everything; nothing is written.
 
     Raises:
-        ImageStoreError: the store cannot be opened at all.
+        ImageStoreError: the store, or one of several, cannot be opened at all.
     """
     report = Report()
-    store = ImageStore(args.image_h5)
+    store = open_stores(args.image_h5.split(os.pathsep))
     report.notes.append(describe_store(store))
     pairs = find_pairs(args.data)
     if not pairs:
@@ -178,8 +181,9 @@ def check(args: argparse.Namespace) -> Report:
         report.notes.append(f"no split of the folder goes with {', '.join(stray)}")
     unused = [name for name in store.ids if name not in used]
     if unused:
-        first = ", ".join(unused[:SHOWN]) + (", ..." if len(unused) > SHOWN else "")
-        report.notes.append(f"{len(unused)} of the store's {len(store)} images are unused: {first}")
+        report.notes.append(
+            f"{len(unused)} of the store's {len(store)} images are unused: {in_short(unused)}"
+        )
     languages = sorted({lang for pair in pairs for lang in (pair.source, pair.target)})
     check_dictionaries(args.data, languages, report)
     if not args.no_hashes:
@@ -192,7 +196,12 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     add = parser.add_argument
     add("data", metavar="DATA", type=Path, help="folder made by fairseq-preprocess")
-    add("--image-h5", metavar="FILE", type=Path, required=True, help="the image store")
+    add(
+        "--image-h5",
+        metavar="FILE[:FILE...]",
+        required=True,
+        help="the image store, or several that are read as one",
+    )
     add(
         "--image-missing",
         choices=("error", "mask"),

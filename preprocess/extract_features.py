@@ -5,7 +5,8 @@
 Every file in DIR and its sub-folders counts as a picture, except hidden ones (names beginning with
 a dot); its id is its path below DIR. Each picture is used whole: made square without cropping.
 Killed and started again, the run goes on where it was. Until it is finished the store is called
-FILE.h5.partial.
+FILE.h5.partial. With --raw the store holds the pixels, for a CNN that runs inside the model; with
+--shard I/N it holds the I-th of N parts, which --image-h5 reads together.
 """
 
 import argparse
@@ -13,19 +14,18 @@ import logging
 import os
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+import numpy as np
 import torch
-from PIL import Image, ImageOps
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from caf_dkd_plugin.data.image_ids import ImageIdsError, read_image_ids
+from caf_dkd_plugin.data.image_ids import ImageIdsError, in_short, read_image_ids
 from caf_dkd_plugin.data.image_store import (
     Description,
     ImageStore,
@@ -33,18 +33,15 @@ from caf_dkd_plugin.data.image_store import (
     ImageStoreWriter,
     partial_path,
 )
+from caf_dkd_plugin.data.photographs import features_description, pixels_description
+from caf_dkd_plugin.data.pictures import load_picture
 from caf_dkd_plugin.modules.visual_backbone import (
     IMAGENET,
-    IMAGENET_VERSION,
     LAYERS,
-    PIXEL_MEAN,
-    PIXEL_STD,
     RANDOM,
     BackboneError,
     VisualBackbone,
 )
-
-_SHOWN = 3
 
 
 class ExtractionError(ValueError):
@@ -55,8 +52,8 @@ class Batch(NamedTuple):
     """Neighbouring rows of the store, n of them."""
 
     rows: List[int]
-    pixels: Tensor
-    """(n, 3, S, S) uint8; black where the file is broken"""
+    pixels: np.ndarray
+    """(n, S, S, 3) uint8; black where the file is broken"""
     broken: Dict[int, str]
     """the rows whose file is no readable picture, and why"""
 
@@ -82,7 +79,7 @@ class PictureBatches(Dataset):
 
     def __getitem__(self, index: int) -> Batch:
         rows = self.batches[index]
-        pixels = torch.zeros(len(rows), 3, self.image_size, self.image_size, dtype=torch.uint8)
+        pixels = np.zeros((len(rows), self.image_size, self.image_size, 3), dtype=np.uint8)
         broken = {}
         for place, row in enumerate(rows):
             try:
@@ -90,29 +87,6 @@ class PictureBatches(Dataset):
             except Exception as error:  # Pillow's readers raise whatever a bad file leads to
                 broken[row] = str(error) or type(error).__name__
         return Batch(rows, pixels, broken)
-
-
-def load_picture(path: Path, image_size: int) -> Tensor:
-    """A picture file as (3, S, S) uint8, as :func:`preprocessing_in_words` says."""
-    with Image.open(path) as picture:
-        if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
-            raise ValueError(f"grey values of more than 8 bits (mode {picture.mode})")
-        upright = ImageOps.exif_transpose(picture)
-        if "A" in upright.mode or "transparency" in upright.info:
-            upright = upright.convert("RGBA")
-            white = Image.new("RGBA", upright.size, "white")
-            upright = Image.alpha_composite(white, upright)
-        square = upright.convert("RGB").resize((image_size, image_size), Image.BILINEAR)
-    return pil_to_tensor(square)
-
-
-def preprocessing_in_words(image_size: int) -> str:
-    """What happens to a picture before the network sees it."""
-    return (
-        f"upright by EXIF, transparent parts on white, RGB, the whole picture resized to "
-        f"{image_size}x{image_size} (Pillow bilinear, antialiased, aspect ratio not kept, no crop), "
-        f"scaled to 0..1, minus {PIXEL_MEAN}, over {PIXEL_STD}"
-    )
 
 
 def list_pictures(folder: Path) -> List[str]:
@@ -140,6 +114,34 @@ def chosen_ids(folder: Path, lists: Sequence[Path]) -> List[str]:
     return ids
 
 
+class Shard(NamedTuple):
+    """Part `number` of `count` parts, counted from 1."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """From "I/N", 1 <= I <= N."""
+        number, slash, count = text.partition("/")
+        if not (slash and number.isdecimal() and count.isdecimal()):
+            raise argparse.ArgumentTypeError(f"{text!r} is not of the form I/N, such as 1/4")
+        if not 1 <= int(number) <= int(count):
+            raise argparse.ArgumentTypeError(f"there is no part {number} of {count}")
+        return cls(int(number), int(count))
+
+    def of(self, ids: List[str]) -> List[str]:
+        """The ids of this part: neighbours, as many as in the other parts, give or take one.
+
+        Raises:
+            ExtractionError: there are more parts than ids.
+        """
+        if self.count > len(ids):
+            raise ExtractionError(f"{len(ids)} images cannot be divided into {self.count} parts")
+        first, end = (len(ids) * k // self.count for k in (self.number - 1, self.number))
+        return ids[first:end]
+
+
 def unfinished_batches(done: Sequence[bool], batch_size: int) -> List[List[int]]:
     """The batches with a row that is not done.
 
@@ -156,34 +158,41 @@ def unfinished_batches(done: Sequence[bool], batch_size: int) -> List[List[int]]
 @torch.no_grad()
 def fill(
     writer: ImageStoreWriter,
-    backbone: VisualBackbone,
+    backbone: Optional[VisualBackbone],
     pictures: PictureBatches,
     workers: int,
     device: torch.device,
 ) -> Dict[int, str]:
-    """Write the rows of all of `pictures`' batches.
+    """Write the rows of all of `pictures`' batches: pixels, or features where there is a backbone.
 
     Returns:
         the rows that could not be written because their file is broken, and why.
     """
     broken: Dict[int, str] = {}
-    loader = DataLoader(pictures, batch_size=None, num_workers=workers)
+    loader = DataLoader(pictures, batch_size=None, num_workers=workers, collate_fn=_as_it_is)
     done = len(pictures.ids) - sum(map(len, pictures.batches))
     with tqdm(total=len(pictures.ids), initial=done, unit="img", desc=writer.path.name) as progress:
         for rows, pixels, failures in loader:
-            features = backbone(pixels.to(device)).float().cpu().numpy()  # (n, R, D)
+            values = pixels
+            if backbone is not None:
+                batch = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)  # (n, 3, S, S)
+                values = backbone(batch).float().cpu().numpy()  # (n, R, D)
             good = [place for place, row in enumerate(rows) if row not in failures]
             if good:
-                writer.write([rows[place] for place in good], features[good])
+                writer.write([rows[place] for place in good], values[good])
             broken.update(failures)
             progress.update(len(rows))
     return broken
 
 
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
 def differences(
     store: ImageStore,
     ids: List[str],
-    row_shape: Tuple[int, int],
+    row_shape: Tuple[int, ...],
     dtype: str,
     description: Description,
 ) -> List[str]:
@@ -191,16 +200,12 @@ def differences(
     found = []
     if store.shape[1:] != row_shape or store.dtype != dtype:
         found.append(f"rows {store.shape[1:]} {store.dtype} there, {row_shape} {dtype} now")
-    for key in ("backbone", "layer", "weights", "weights_sha256", "preprocessing"):
-        there, now = getattr(store.description, key), getattr(description, key)
-        if there != now:
-            found.append(f"{key} {there!r} there, {now!r} now")
+    found += description.differences(asdict(store.description), "now", "there")
     lacking = [name for name in ids if name not in store]
     surplus = sorted(set(store.ids) - set(ids))
     for what, names in (("not in it", lacking), ("in it but no longer wanted", surplus)):
         if names:
-            first = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-            found.append(f"{len(names)} images {what}: {first}")
+            found.append(f"{len(names)} images {what}: {in_short(names)}")
     return found
 
 
@@ -209,30 +214,43 @@ def readable(folder: Path, image_id: str, image_size: int) -> bool:
     return not PictureBatches(folder, [image_id], [[0]], image_size)[0].broken
 
 
+class Rows(NamedTuple):
+    """What a run writes for each picture."""
+
+    shape: Tuple[int, ...]
+    dtype: str
+    description: Description
+    backbone: Optional[VisualBackbone]
+    """None: the pixels themselves"""
+
+
+def rows_to_write(args: argparse.Namespace) -> Rows:
+    """What the command line asks for."""
+    if args.raw:
+        shape = (args.image_size, args.image_size, 3)
+        return Rows(shape, "uint8", pixels_description(args.image_size), None)
+    backbone = VisualBackbone(args.backbone, args.layer, args.weights, args.seed)
+    shape = backbone.row_shape(args.image_size)
+    return Rows(shape, args.dtype, features_description(backbone, args.image_size), backbone)
+
+
 def extract(args: argparse.Namespace) -> None:
     """Do what the command line says and print what was done."""
     started = time.monotonic()
-    ids = chosen_ids(args.images, args.list)
-    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    backbone = VisualBackbone(args.backbone, args.layer, args.weights, args.seed).to(device)
-    row_shape = backbone.row_shape(args.image_size)
-    description = Description(
-        backbone=args.backbone,
-        layer=args.layer,
-        weights=_weights_name(args.weights),
-        weights_sha256=backbone.weights_sha256,
-        preprocessing=preprocessing_in_words(args.image_size),
-    )
+    ids = args.shard.of(chosen_ids(args.images, args.list))
+    wanted = rows_to_write(args)
     if args.output.exists() and not args.overwrite:
-        _accept_finished(args, ids, row_shape, description)
+        _accept_finished(args, ids, wanted)
         return
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    writer = _open_writer(args, ids, row_shape, description)
+    writer = _open_writer(args, ids, wanted)
     batches = unfinished_batches(writer.rows_done, args.batch_size)
     missing = sum(map(len, batches))
     if missing < len(ids):
         print(f"going on: {len(ids) - missing} of {len(ids)} images are done")
     pictures = PictureBatches(args.images, ids, batches, args.image_size)
+    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    backbone = wanted.backbone.to(device) if wanted.backbone is not None else None
     broken = fill(writer, backbone, pictures, args.workers, device)
     if broken:
         listed = "".join(f"\n  {ids[row]}: {broken[row]}" for row in sorted(broken))
@@ -245,27 +263,24 @@ def extract(args: argparse.Namespace) -> None:
         print(f"left out {len(broken)} of {len(ids)} files, not readable as pictures:{listed}")
     count = writer.finish(skip_missing=args.skip_broken)
     seconds = time.monotonic() - started
+    reader = "pixels"
+    if backbone is not None:
+        reader = f"{backbone.name} ({backbone.weights_in_words}) on {device.type}"
     print(
-        f"wrote {args.output}: {count} images, {row_shape[0]} x {row_shape[1]} {args.dtype}, "
-        f"{args.output.stat().st_size / 1e6:.1f} MB; {args.backbone} ({description.weights}) on "
-        f"{device.type}, {missing} images in {seconds:.0f} s ({missing / seconds:.1f} a second)"
+        f"wrote {args.output}: {count} images, {' x '.join(map(str, wanted.shape))} {wanted.dtype}, "
+        f"{args.output.stat().st_size / 1e6:.1f} MB; {reader}, "
+        f"{missing} images in {seconds:.0f} s ({missing / seconds:.1f} a second)"
     )
 
 
-def _weights_name(weights: str) -> str:
-    if weights == IMAGENET:
-        return f"{IMAGENET} ({IMAGENET_VERSION})"
-    return weights if weights == RANDOM else Path(weights).name
-
-
-def _accept_finished(args, ids, row_shape, description) -> None:
+def _accept_finished(args, ids: List[str], wanted: Rows) -> None:
     """Say that the finished store is the one that is wanted, or raise."""
     store = ImageStore(args.output)
     if args.skip_broken:
         ids = [
             name for name in ids if name in store or readable(args.images, name, args.image_size)
         ]
-    found = differences(store, ids, row_shape, args.dtype, description)
+    found = differences(store, ids, wanted.shape, wanted.dtype, wanted.description)
     if found:
         raise ExtractionError(
             f"{args.output} exists and was written otherwise: {'; '.join(found)}. Write to another "
@@ -274,14 +289,15 @@ def _accept_finished(args, ids, row_shape, description) -> None:
     print(f"{args.output} is already finished: {len(store)} images. Nothing to do.")
 
 
-def _open_writer(args, ids, row_shape, description) -> ImageStoreWriter:
+def _open_writer(args, ids: List[str], wanted: Rows) -> ImageStoreWriter:
+    settings = (args.output, ids, wanted.shape, wanted.dtype, wanted.description)
     try:
-        return ImageStoreWriter(args.output, ids, row_shape, args.dtype, description)
+        return ImageStoreWriter(*settings)
     except ImageStoreError:
         if not args.overwrite or not partial_path(args.output).exists():
             raise
     partial_path(args.output).unlink()  # begun with other settings
-    return ImageStoreWriter(args.output, ids, row_shape, args.dtype, description)
+    return ImageStoreWriter(*settings)
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -321,7 +337,33 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     add("--dtype", choices=("float16", "float32"), default="float16", help="of the features")
     add("--skip-broken", action="store_true", help="leave out files that are no readable picture")
     add("--overwrite", action="store_true", help="replace a store with other settings")
-    return parser.parse_args(argv)
+    add(
+        "--raw",
+        action="store_true",
+        help="write the pixels, for a CNN inside the model, and read no features",
+    )
+    add(
+        "--shard",
+        metavar="I/N",
+        type=Shard.parse,
+        default="1/1",
+        help="only the I-th of N parts of the pictures, for N machines",
+    )
+    args = parser.parse_args(argv)
+    if args.raw:
+        _refuse_features_options(parser, args)
+    return args
+
+
+def _refuse_features_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """With --raw nothing reads features, so an option about them was meant otherwise."""
+    names = ("backbone", "weights", "seed", "layer", "device", "dtype")
+    given = [f"--{name}" for name in names if getattr(args, name) != parser.get_default(name)]
+    if given:
+        parser.error(
+            f"--raw writes pixels, so {', '.join(given)} would have no effect: leave it out here, "
+            "and give the backbone to fairseq-train"
+        )
 
 
 def _positive(text: str) -> int:

@@ -170,6 +170,23 @@ def store(corpus, tmp_path_factory, write_store) -> Path:
 
 
 @pytest.fixture(scope="session")
+def pixel_store(corpus, tmp_path_factory) -> Path:
+    """An image store with the pixels of every picture of the corpus, 64 x 64."""
+    path = tmp_path_factory.mktemp("pixels") / "pixels.h5"
+    script = ROOT / "preprocess" / "extract_features.py"
+    options = shlex.split("--raw --image-size 64 --workers 0")
+    command = [sys.executable, script, "--images", corpus / "images", "--output", path]
+    subprocess.run([*command, *options], check=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def backbone_options() -> List[str]:
+    """For a store of pixels: a small backbone with random weights."""
+    return shlex.split("--image-backbone mobilenet_v3_small --image-backbone-weights none")
+
+
+@pytest.fixture(scope="session")
 def fairseq():
     """A function that runs a fairseq command in this process: (command, *arguments) -> Run."""
 

@@ -12,6 +12,9 @@ from typing import List, Sequence, Union
 
 PathLike = Union[str, "os.PathLike[str]"]
 
+SHOWN = 5
+"""how many offending ids an error shows"""
+
 
 class ImageIdsError(ValueError):
     """The file is not a list of image ids; the message says which line of which file is wrong."""
@@ -42,6 +45,11 @@ def write_image_ids(path: PathLike, ids: Sequence[str]) -> None:
     for number, image_id in enumerate(ids, 1):
         _check_id(image_id, f"{path}, line {number}")
     Path(path).write_bytes("".join(f"{image_id}\n" for image_id in ids).encode("utf-8"))
+
+
+def in_short(ids: Sequence[str]) -> str:
+    """The first of some ids, for a message."""
+    return ", ".join(ids[:SHOWN]) + (", ..." if len(ids) > SHOWN else "")
 
 
 def _id_of(line: bytes, where: str) -> str:

@@ -5,17 +5,21 @@ Letters: B sentences, R image regions, D feature size.
 
 import atexit
 import logging
+import os
 from collections import deque
-from typing import Any, Dict
+from typing import Any, Dict, List, Optional
 
+import numpy as np
 import torch
 from fairseq.data import LanguagePairDataset
 from torch import Tensor
 
 from .image_ids import ImageIdsError, read_image_ids
-from .image_store import ImageStore
+from .image_store import Description
+from .joined_stores import Images, JoinedStores
 from .multimodal_dataset import MultimodalDataset
-from .split_images import SplitImagesError, image_rows, with_remedy
+from .photographs import PhotographReader, Photographs
+from .split_images import SplitImagesError, image_rows
 
 logger = logging.getLogger(__name__)
 
@@ -28,24 +32,42 @@ class ImageList:
     waits until its tokens come back.
 
     Args:
-        path: text file with the image id of each input line, an empty line for none.
-        store: the image store.
-        missing_is_error: whether an id that is not in the store is an error; else it is masked.
+        path: text file with the image of each input line: an id of the store or the path of a
+            photograph; an empty line for none. What is an id of the store counts as that.
+        store: the image store, or None where all images are photographs.
+        description: of the images that the model was trained with, by which photographs are read;
+            None where its checkpoint has none.
+        weights_file: see :class:`.photographs.PhotographReader`.
+        missing_is_error: whether an image that is neither is an error; else it is masked.
 
     Raises:
-        ValueError: the file cannot be read, or names images that the store lacks.
+        ValueError: the file cannot be read, names images that are not there or no pictures, or
+            photographs cannot be read as the model's images were.
     """
 
-    def __init__(self, path: str, store: ImageStore, missing_is_error: bool):
+    def __init__(
+        self,
+        path: str,
+        store: Optional[Images],
+        description: Optional[Description],
+        weights_file: Optional[str],
+        missing_is_error: bool,
+    ):
         self._path = path
-        self._store = store
         try:
             self._ids = read_image_ids(path)
         except (OSError, ImageIdsError) as error:
             raise ValueError(f"--image-list cannot be read: {error}") from error
-        self._rows, absent = image_rows(store, self._ids, path)
+        self._images = _with_photographs(path, self._ids, store, description, weights_file)
+        self._rows, absent = image_rows(self._images, self._ids, path)
         if absent and missing_is_error:
-            raise SplitImagesError(with_remedy(absent))
+            raise SplitImagesError(
+                [
+                    f"{line}; nor are they files. Name ids of the store or paths of photographs, or "
+                    "give --image-missing mask to translate these lines without an image."
+                    for line in absent
+                ]
+            )
         for line in absent:
             logger.warning(f"{line}; masked")
         self._lines_read = 0
@@ -66,18 +88,18 @@ class ImageList:
                 "where there is no image."
             )
         rows = self._rows[first : self._lines_read]
-        return MultimodalDataset(pairs, self._store, rows, self._collated.append)
+        return MultimodalDataset(pairs, self._images, rows, self._collated.append)
 
     def put_back(self, sample: Dict[str, Any], like: Tensor) -> Dict[str, Any]:
         """Give a mini-batch the images that were collated for its tokens.
 
         Args:
             sample: what fairseq-interactive built from the tokens.
-            like: a parameter of the model, whose device and type the features get.
+            like: a parameter of the model, whose device the images get, and features its type.
 
         Returns:
-            `sample` with ``image_features`` (B, R, D) and ``image_mask`` (B, R) in its
-            ``net_input``.
+            `sample` with the images and their mask in its ``net_input``, as
+            :meth:`.MultimodalDataset.collater` names them.
 
         Raises:
             RuntimeError: these are not the tokens that were collated first.
@@ -90,8 +112,9 @@ class ImageList:
                 "made; their images cannot be told"
             )
         images = {
-            "image_features": made["image_features"].to(like),
-            "image_mask": made["image_mask"].to(like.device),
+            name: x.to(like) if x.is_floating_point() else x.to(like.device)
+            for name, x in made.items()
+            if name.startswith("image")
         }
         return {**sample, "net_input": {**sample["net_input"], **images}}
 
@@ -101,3 +124,38 @@ class ImageList:
                 f"--image-list {self._path} has {len(self._ids)} lines, but the input had only "
                 f"{self._lines_read}: are they in step?"
             )
+
+
+def _with_photographs(
+    path: str,
+    ids: List[str],
+    store: Optional[Images],
+    description: Optional[Description],
+    weights_file: Optional[str],
+) -> Images:
+    """The store and the photographs among `ids`, as one set of images.
+
+    Raises:
+        ValueError: a photograph cannot be read, or there are no images at all.
+    """
+    wanted = [name for name in dict.fromkeys(ids) if name and (store is None or name not in store)]
+    paths = [name for name in wanted if os.path.isfile(name)]
+    if not paths:
+        if store is None:
+            raise ValueError(
+                f"--image-list {path} names no photograph that is there; for ids of an image store, "
+                "give that with --image-h5"
+            )
+        return store
+    if description is None:
+        raise ValueError(
+            f"--image-list {path} names photographs, but the checkpoint does not say how the "
+            "images of its training were read. Put them into a store, and name ids of that."
+        )
+    reader = PhotographReader(description, weights_file)
+    dtype = store.dtype if store is not None else np.float32
+    photographs = Photographs(reader, paths, dtype if len(reader.row_shape) == 2 else np.uint8)
+    problems = photographs.problems()
+    if problems:
+        raise ValueError("\n".join(f"--image-list {path}: {line}" for line in problems))
+    return photographs if store is None else JoinedStores([store, photographs])

@@ -13,14 +13,11 @@ from typing import List, NamedTuple, Tuple
 import numpy as np
 from fairseq.data import data_utils, indexed_dataset
 
-from .image_ids import ImageIdsError, read_image_ids
-from .image_store import ImageStore
+from .image_ids import ImageIdsError, in_short, read_image_ids
+from .joined_stores import Images
 
 NO_IMAGE = -1
 """the row of a sentence without an image"""
-
-SHOWN = 5
-"""how many offending ids an error shows"""
 
 
 class SplitFiles(NamedTuple):
@@ -81,7 +78,7 @@ def read_split_ids(files: SplitFiles, split: str) -> List[str]:
     return list(itertools.chain.from_iterable(parts))
 
 
-def image_rows(store: ImageStore, ids: List[str], split: str) -> Tuple[np.ndarray, List[str]]:
+def image_rows(store: Images, ids: List[str], split: str) -> Tuple[np.ndarray, List[str]]:
     """Look the ids of a split up in the store.
 
     Returns:
@@ -99,10 +96,10 @@ def image_rows(store: ImageStore, ids: List[str], split: str) -> Tuple[np.ndarra
     if not absent:
         return rows, []
     sentences = sum(1 for image_id in ids if image_id in absent)
-    first = ", ".join(f"{name} (line {line + 1})" for name, line in list(absent.items())[:SHOWN])
+    first = in_short([f"{name} (line {line + 1})" for name, line in absent.items()])
     return rows, [
         f"{store.path} lacks {len(absent)} of the images of {split}, which {sentences} of its "
-        f"{len(ids)} sentences need: {first}{', ...' if len(absent) > SHOWN else ''}"
+        f"{len(ids)} sentences need: {first}"
     ]
 
 

@@ -15,7 +15,8 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from torch import Tensor
 
 from ..data.dictionaries import first_difference, symbols
-from ..data.image_store import Description
+from ..data.image_format import disagreements, format_of_model
+from ..data.joined_stores import Images
 
 
 class Student(NamedTuple):
@@ -25,10 +26,8 @@ class Student(NamedTuple):
     source_dictionary: Any
     target_dictionary: Any
     max_positions: Tuple[int, int]
-    image_feature_size: int
-    """feature size of the image store, 0 without one"""
-    image_description: Optional[Description]
-    """where the store's features come from"""
+    images: Optional[Images]
+    """the image store"""
 
 
 class TeacherError(ValueError):
@@ -201,24 +200,10 @@ def _disagreements(path, cfg, task, task_state, model, student: Student) -> List
                 f"the teacher {path} reads {side} sentences of at most {teacher} tokens, the task "
                 f"allows {needed}: give --max-{side}-positions {teacher}"
             )
-    if reads_images(model):
-        found += _image_disagreements(path, cfg.model, task_state.get("images"), student)
+    trained = format_of_model(cfg.model)
+    if trained is not None and student.images is None:
+        found.append(f"the teacher {path} reads images: give the image store with --image-h5")
+    elif trained is not None:
+        description = task_state.get("images")
+        found += disagreements(f"the teacher {path}", trained, description, student.images)
     return found
-
-
-def _image_disagreements(path, model_cfg, description, student: Student) -> List[str]:
-    size = model_cfg.image_feature_size
-    if not student.image_feature_size:
-        return [f"the teacher {path} reads images: give the image store with --image-h5"]
-    if size != student.image_feature_size:
-        return [
-            f"the teacher {path} was trained with image features of size {size}, those of "
-            f"--image-h5 have {student.image_feature_size}. Use a store of the same backbone."
-        ]
-    differences = student.image_description.differences(description, "in --image-h5", "there")
-    if differences:
-        return [
-            f"the teacher {path} was trained with image features of another kind than --image-h5 "
-            f"has: {'; '.join(differences)}"
-        ]
-    return []

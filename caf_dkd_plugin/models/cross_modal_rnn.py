@@ -5,8 +5,9 @@ vocabulary, h heads.
 """
 
 import math
+from argparse import Namespace
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +20,13 @@ from fairseq.models import (
     register_model,
     register_model_architecture,
 )
-from omegaconf import DictConfig
+from omegaconf import II, DictConfig
 from torch import Tensor, nn
 
 from ..modules.cross_modal_fusion import BOTH, TEXT_TO_IMAGE, CrossModalFusion
 from ..modules.recurrent_decoder import RecurrentDecoder
 from ..modules.recurrent_encoder import CELLS, RecurrentEncoder
+from ..modules.visual_backbone import IMAGENET, LAYERS, VisualBackbone
 
 MAX_POSITIONS = 100_000
 """a recurrent network has no limit of its own; fairseq wants a number"""
@@ -60,6 +62,13 @@ class CrossModalRNNConfig(FairseqDataclass):
     decoder_attention_heads: int = field(
         default=1,
         metadata={"help": "heads of the decoder's attention; must divide the encoder's width"},
+    )
+    decoder_input_feeding: bool = field(
+        default=False,
+        metadata={
+            "help": "the decoder also reads its output of the step before, which makes training "
+            "slower: no fused call over all steps"
+        },
     )
     share_decoder_input_output_embed: bool = field(
         default=False, metadata={"help": "one matrix for target embeddings and output layer"}
@@ -110,10 +119,56 @@ class CrossModalRNNConfig(FairseqDataclass):
     image_feature_size: int = field(
         default=0,
         metadata={
-            "help": "feature size D of the image store, written here by the task; 0: no images. "
+            "help": "feature size D of the image store, written here by the task; 0: no features. "
             "Not to be given by hand"
         },
     )
+    image_size: int = field(
+        default=0,
+        metadata={
+            "help": "side in pixels of the pictures of the image store, written here by the task; "
+            "0: no pictures. Not to be given by hand"
+        },
+    )
+    image_backbone: str = field(
+        default="resnet18",
+        metadata={"help": "for a store of pixels: a convolutional classifier of torchvision"},
+    )
+    image_backbone_layer: ChoiceEnum(list(LAYERS)) = field(
+        default=LAYERS[0],
+        metadata={"help": "for a store of pixels: the backbone's last feature map, or its mean"},
+    )
+    image_backbone_weights: str = field(
+        default=IMAGENET,
+        metadata={
+            "help": "for a store of pixels: the weights that the backbone starts from: imagenet "
+            "(torchvision's download), none (random) or the file of a state dict"
+        },
+    )
+    image_finetune_from: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "train the backbone too, from this layer on, such as layer4 of resnet18, or "
+            "all; without it the backbone is frozen"
+        },
+    )
+    image_lr_factor: float = field(
+        default=0.1,
+        metadata={"help": "learning rate of the backbone, relative to that of the other weights"},
+    )
+    seed: int = II("common.seed")
+
+
+FROM_CHECKPOINT = "checkpoint"
+"""the `image_backbone_weights` of a model that is about to be given those of its checkpoint"""
+
+BACKBONE = "image_backbone"
+"""the `param_group` of the backbone's weights, by which an optimiser can tell them"""
+
+
+def reads_images(cfg: CrossModalRNNConfig) -> bool:
+    """Whether the model has a fusion: whether the task has told it of features or pictures."""
+    return bool(cfg.image_feature_size or cfg.image_size)
 
 
 def setting_problems(cfg: CrossModalRNNConfig, task) -> List[str]:
@@ -159,9 +214,19 @@ def setting_problems(cfg: CrossModalRNNConfig, task) -> List[str]:
             f"--decoder-attention-heads {cfg.decoder_attention_heads} does not divide the "
             f"width {memory_size} of the encoder's output"
         )
-    if cfg.image_feature_size and cfg.fusion_heads < 1:
+    if cfg.image_finetune_from is not None and not cfg.image_size:
+        found.append(
+            f"--image-finetune-from {cfg.image_finetune_from} needs pictures: give --image-h5 a "
+            "store that preprocess/extract_features.py --raw made"
+        )
+    if cfg.image_lr_factor <= 0:
+        found.append(
+            f"--image-lr-factor {cfg.image_lr_factor} must be above 0; to freeze the backbone, "
+            "leave out --image-finetune-from"
+        )
+    if reads_images(cfg) and cfg.fusion_heads < 1:
         found.append(f"--fusion-heads {cfg.fusion_heads} must be at least 1")
-    elif cfg.image_feature_size and cfg.fusion_dim % cfg.fusion_heads:
+    elif reads_images(cfg) and cfg.fusion_dim % cfg.fusion_heads:
         found.append(
             f"--fusion-heads {cfg.fusion_heads} does not divide --fusion-dim {cfg.fusion_dim}"
         )
@@ -194,8 +259,26 @@ class ScaledEmbedding(nn.Embedding):
         return super().forward(tokens) * self.scale
 
 
+def build_backbone(cfg: CrossModalRNNConfig) -> VisualBackbone:
+    """The backbone that makes features of pictures, frozen up to where it is fine-tuned.
+
+    Raises:
+        ValueError: network, weights, layer or picture size cannot be used.
+    """
+    weights = None if cfg.image_backbone_weights == FROM_CHECKPOINT else cfg.image_backbone_weights
+    backbone = VisualBackbone(cfg.image_backbone, cfg.image_backbone_layer, weights, cfg.seed)
+    backbone.row_shape(cfg.image_size)  # can it read pictures of that size?
+    if cfg.image_finetune_from is not None:
+        backbone.finetune_from(cfg.image_finetune_from)
+    for weight in backbone.parameters():
+        weight.param_group = BACKBONE
+    return backbone
+
+
 class CrossModalRNNEncoder(FairseqEncoder):
     """Embeddings, cross-modal fusion when there are images, a bidirectional RNN.
+
+    Of pictures it makes features itself, with a backbone that is part of it.
 
     Args:
         cfg: the model's settings.
@@ -208,11 +291,16 @@ class CrossModalRNNEncoder(FairseqEncoder):
         self.embed_tokens = embed_tokens
         self.dropout = cfg.dropout
         self.embed_dropout = cfg.embed_dropout
+        self.backbone: Optional[VisualBackbone] = None
+        self.image_feature_size = cfg.image_feature_size
+        if cfg.image_size:
+            self.backbone = build_backbone(cfg)
+            self.image_feature_size = self.backbone.feature_dim
         self.fusion: Optional[CrossModalFusion] = None
-        if cfg.image_feature_size:
+        if reads_images(cfg):
             self.fusion = CrossModalFusion(
                 text_size=cfg.encoder_embed_dim,
-                image_size=cfg.image_feature_size,
+                image_size=self.image_feature_size,
                 attention_size=cfg.fusion_dim,
                 heads=cfg.fusion_heads,
                 ffn_size=cfg.fusion_ffn_dim,
@@ -221,7 +309,6 @@ class CrossModalRNNEncoder(FairseqEncoder):
                 residual=cfg.fusion_residual,
                 dropout=cfg.fusion_dropout,
             )
-        self.image_feature_size = cfg.image_feature_size
         self.recurrence: Optional[RecurrentEncoder] = None
         self.output_size = cfg.encoder_embed_dim
         if cfg.encoder_layers:
@@ -240,6 +327,7 @@ class CrossModalRNNEncoder(FairseqEncoder):
         src_lengths: Optional[Tensor] = None,
         image_features: Optional[Tensor] = None,
         image_mask: Optional[Tensor] = None,
+        images: Optional[Tensor] = None,
         need_maps: bool = False,
     ) -> Dict[str, Tensor]:
         """Encode.
@@ -247,8 +335,9 @@ class CrossModalRNNEncoder(FairseqEncoder):
         Args:
             src_tokens: (B, S), padded on the right.
             src_lengths: not used; the lengths are counted from `src_tokens`.
-            image_features: (B, R, D); None means that no sentence has an image.
-            image_mask: (B, R) bool, True where the region is real.
+            image_features: (B, R, D); without them and `images` no sentence has an image.
+            image_mask: (B, R) bool, True where the region is real; (B, 1) with `images`.
+            images: (B, 3, H, W) uint8, for a model that was built for pictures.
             need_maps: also return the attention over the regions.
 
         Returns:
@@ -259,7 +348,9 @@ class CrossModalRNNEncoder(FairseqEncoder):
         x = F.dropout(self.embed_tokens(src_tokens), self.embed_dropout, self.training)
         maps = {}
         if self.fusion is not None:
-            if image_features is None:
+            if images is not None:
+                image_features, image_mask = self.read_images(images, image_mask)
+            elif image_features is None:
                 image_features = x.new_zeros(len(x), 1, self.image_feature_size)
                 image_mask = mask.new_zeros(len(x), 1)
             # fairseq-generate --fp16 halves the model, but not the mini-batch
@@ -272,6 +363,23 @@ class CrossModalRNNEncoder(FairseqEncoder):
             x = self.recurrence(x, mask.sum(dim=1))  # (B, S, H)
             x = F.dropout(x, self.dropout, self.training)
         return {"memory": x, "mask": mask, **maps}
+
+    def read_images(self, images: Tensor, image_mask: Tensor) -> Tuple[Tensor, Tensor]:
+        """Features of the pictures that are real; the backbone does not run on the others.
+
+        Args:
+            images: (B, 3, H, W).
+            image_mask: (B, 1) bool, True where the picture is real.
+
+        Returns:
+            the features (B, R, D), zero where there is no picture, and their mask (B, R).
+        """
+        real = image_mask.squeeze(1)  # (B,)
+        if not real.any():  # data-parallel workers must all see the same graph
+            real = torch.arange(len(real), device=real.device) == 0
+        found = self.backbone(images[real])  # (n, R, D)
+        features = found.new_zeros(len(real), *found.shape[1:]).index_put((real,), found)
+        return features, image_mask.expand(-1, features.size(1))
 
     def reorder_encoder_out(self, encoder_out: Dict[str, Tensor], new_order: Tensor):
         """Put the sentences into another order, or repeat them for a beam.
@@ -313,6 +421,7 @@ class CrossModalRNNDecoder(FairseqIncrementalDecoder):
             output_size=cfg.decoder_embed_dim,
             dropout=cfg.dropout,
             attention_dropout=cfg.attention_dropout,
+            input_feeding=cfg.decoder_input_feeding,
         )
         self.output_projection = nn.Linear(cfg.decoder_embed_dim, len(dictionary), bias=False)
         if cfg.share_decoder_input_output_embed or cfg.share_all_embeddings:
@@ -396,7 +505,7 @@ class CrossModalRNNDecoder(FairseqIncrementalDecoder):
 class CrossModalRNNModel(FairseqEncoderDecoderModel):
     """CAF-DKD's translator: FFN([X ; MultiHeadAttention(X, image)]), an RNN, an RNN decoder.
 
-    Without images (``image_feature_size`` 0) there is no fusion and it is a plain RNN translator.
+    Without images there is no fusion and it is a plain RNN translator.
     """
 
     @classmethod
@@ -407,8 +516,8 @@ class CrossModalRNNModel(FairseqEncoderDecoderModel):
             ValueError: settings that contradict each other, all of them in one message.
         """
         if isinstance(cfg, DictConfig):
-            # fairseq does so itself, but not for the checkpoint of a preset: a field that is newer
-            # than the checkpoint gets its default
+            # fairseq does so itself, but not for a checkpoint that names a preset: a field that is
+            # newer than the checkpoint gets its default
             cfg = merge_with_parent(CrossModalRNNConfig(), cfg)
         problems = setting_problems(cfg, task)
         if problems:
@@ -431,26 +540,64 @@ class CrossModalRNNModel(FairseqEncoderDecoderModel):
         prev_output_tokens: Tensor,
         image_features: Optional[Tensor] = None,
         image_mask: Optional[Tensor] = None,
+        images: Optional[Tensor] = None,
         need_maps: bool = False,
     ):
         """Teacher-forced pass; arguments and result as in encoder and decoder."""
-        encoder_out = self.encoder(src_tokens, src_lengths, image_features, image_mask, need_maps)
+        encoder_out = self.encoder(
+            src_tokens, src_lengths, image_features, image_mask, images, need_maps
+        )
         return self.decoder(prev_output_tokens, encoder_out, need_maps=need_maps)
 
 
+def apply_preset(settings, **preset) -> None:
+    """Give each field of a preset that --arch leaves open its value, and name the model itself.
+
+    So a checkpoint names the model and has every value written out. fairseq calls a preset again when
+    it builds a model whose settings still name one. By then every field has a value: in the
+    checkpoint of an earlier version the preset's, but fairseq-hydra-train knows no presets.
+
+    Args:
+        settings: the parsed command line, or the settings of the model to build.
+        preset: the fields and their values.
+
+    Raises:
+        ValueError: the preset is named, but its fields have the model's defaults.
+    """
+    if isinstance(settings, Namespace):
+        for name, value in preset.items():
+            setattr(settings, name, getattr(settings, name, value))
+        settings.arch = "cross_modal_rnn"
+        return
+    ignored = [
+        f"{name} is {getattr(CrossModalRNNConfig, name)}, not {value}"
+        for name, value in preset.items()
+        if getattr(settings, name, None) == getattr(CrossModalRNNConfig, name)
+    ]
+    if ignored:
+        fields = ", ".join(f"{name}: {value}" for name, value in preset.items())
+        raise ValueError(
+            f"the preset {settings._name} has no effect in a YAML, only with --arch: "
+            f"{'; '.join(ignored)}. Write the model out, as in examples/quickstart/configs: "
+            f"model: {{_name: cross_modal_rnn, {fields}}}"
+        )
+
+
 @register_model_architecture("cross_modal_rnn", "cross_modal_rnn_tiny")
-def cross_modal_rnn_tiny(args):
+def cross_modal_rnn_tiny(settings):
     """Half the width: for a few thousand short sentences, as in the demo."""
-    for width in ("encoder_embed_dim", "encoder_hidden_size", "decoder_embed_dim"):
-        setattr(args, width, getattr(args, width, 128))
-    args.decoder_hidden_size = getattr(args, "decoder_hidden_size", 128)
-    args.fusion_dim = getattr(args, "fusion_dim", 128)
-    args.fusion_ffn_dim = getattr(args, "fusion_ffn_dim", 256)
+    apply_preset(
+        settings,
+        encoder_embed_dim=128,
+        encoder_hidden_size=128,
+        decoder_embed_dim=128,
+        decoder_hidden_size=128,
+        fusion_dim=128,
+        fusion_ffn_dim=256,
+    )
 
 
 @register_model_architecture("cross_modal_rnn", "cross_modal_rnn_paper")
-def cross_modal_rnn_paper(args):
+def cross_modal_rnn_paper(settings):
     """The paper's literal encoder and listing: no recurrence, one head, attention of width 128."""
-    args.encoder_layers = getattr(args, "encoder_layers", 0)
-    args.fusion_dim = getattr(args, "fusion_dim", 128)
-    args.fusion_heads = getattr(args, "fusion_heads", 1)
+    apply_preset(settings, encoder_layers=0, fusion_dim=128, fusion_heads=1)

@@ -14,7 +14,8 @@ from .masked_attention import masked_attention
 from .recurrent_encoder import CELLS
 
 State = Tuple[Tensor, ...]
-"""(hidden,) of a GRU or (hidden, cell) of an LSTM, each (L, B, H)"""
+"""(hidden,) of a GRU or (hidden, cell) of an LSTM, each (L, B, H); with input feeding the result of
+the last step (1, B, output_size) comes after them"""
 
 
 class RecurrentDecoder(nn.Module):
@@ -24,6 +25,10 @@ class RecurrentDecoder(nn.Module):
     step t has seen token t. The score is Luong's "general" one, scaled and in several heads: the
     state is projected into the memory's space, so that keys and values are the memory itself and
     nothing about them is computed in a step. The result is tanh(W [c_t ; s_t]) (their Eq. 5).
+
+    With input feeding (their section 3.3) the RNN reads [x_t ; result of step t - 1], the result
+    before the first step being zero. It knows then what has been attended to, but the steps of a
+    known target run one after the other.
 
     Args:
         cell: "gru" or "lstm".
@@ -35,6 +40,7 @@ class RecurrentDecoder(nn.Module):
         output_size: width of the result.
         dropout: dropout between the layers and on their output.
         attention_dropout: dropout on the attention weights.
+        input_feeding: the RNN also reads the result of the step before.
 
     Raises:
         ValueError: `heads` does not divide `memory_size`.
@@ -51,6 +57,7 @@ class RecurrentDecoder(nn.Module):
         output_size: int,
         dropout: float,
         attention_dropout: float,
+        input_feeding: bool,
     ):
         super().__init__()
         if memory_size % heads:
@@ -61,8 +68,9 @@ class RecurrentDecoder(nn.Module):
         self.heads = heads
         self.dropout = dropout
         self.attention_dropout = attention_dropout
+        self.input_feeding = input_feeding
         self.rnn = CELLS[cell](
-            input_size,
+            input_size + (output_size if input_feeding else 0),
             hidden_size,
             num_layers=layers,
             batch_first=True,
@@ -74,20 +82,23 @@ class RecurrentDecoder(nn.Module):
         self.output = nn.Linear(memory_size + hidden_size, output_size)
 
     def initial_state(self, memory: Tensor, memory_mask: Tensor) -> State:
-        """The state before the first token: tanh(W mean(memory)).
+        """The state before the first token: tanh(W mean(memory)), and zero as the result.
 
         Args:
             memory: (B, S, M).
             memory_mask: (B, S) bool, True where the source token is real.
 
         Returns:
-            the state, each part (L, B, H).
+            the state.
         """
         real = memory_mask.unsqueeze(-1).type_as(memory)
         mean = (memory * real).sum(dim=1) / real.sum(dim=1)  # (B, M)
         start = torch.tanh(self.initial(mean))
         parts = start.unflatten(1, (self.states_per_layer, self.rnn.num_layers, -1))
-        return tuple(part.transpose(0, 1).contiguous() for part in parts.unbind(dim=1))
+        state = tuple(part.transpose(0, 1).contiguous() for part in parts.unbind(dim=1))
+        if not self.input_feeding:
+            return state
+        return (*state, mean.new_zeros(1, len(mean), self.output.out_features))
 
     def forward(
         self, x: Tensor, state: State, memory: Tensor, memory_mask: Tensor
@@ -104,6 +115,21 @@ class RecurrentDecoder(nn.Module):
             the result (B, T, output_size), the state after the last step, and the attention
             (B, h, T, S) before dropout.
         """
+        if not self.input_feeding:
+            return self._run(x, state, memory, memory_mask)
+        results, rows = [], []
+        for x_t in x.split(1, dim=1):  # (B, 1, input_size)
+            x_t = torch.cat([x_t, state[-1].transpose(0, 1)], dim=-1)
+            result, rnn_state, row = self._run(x_t, state[:-1], memory, memory_mask)
+            state = (*rnn_state, result.transpose(0, 1))
+            results.append(result)
+            rows.append(row)
+        return torch.cat(results, dim=1), state, torch.cat(rows, dim=2)
+
+    def _run(
+        self, x: Tensor, state: State, memory: Tensor, memory_mask: Tensor
+    ) -> Tuple[Tensor, State, Tensor]:
+        """:meth:`forward` in one fused call; `x` is all that the RNN reads, `state` all it remembers."""
         if self.states_per_layer == 2:
             states, state = self.rnn(x, state)  # (B, T, H)
         else:

@@ -8,16 +8,19 @@ import difflib
 import hashlib
 import os
 import pickle
+import re
 from typing import Dict, List, Optional, Tuple
 
 import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+# torchvision takes a second to import, so it is imported where a network is made: the plugin's
+# architectures import this module, and most models read no pictures.
 
 LAYERS = ("grid", "global")
 IMAGENET = "imagenet"
 RANDOM = "none"
+WHOLE = "all"
 IMAGENET_VERSION = "IMAGENET1K_V1"  # not DEFAULT, which torchvision moves to newer weights
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
@@ -33,7 +36,7 @@ class BackboneError(ValueError):
 
 
 class VisualBackbone(nn.Module):
-    """A torchvision network without its head, always in eval mode.
+    """A torchvision network without its head, always in eval mode, and frozen at first.
 
     The map is found by looking at the network's graph: it is the last feature map that has a height
     and a width, before pooling and classifier. So every network of torchvision has one that ends
@@ -54,11 +57,15 @@ class VisualBackbone(nn.Module):
     """
 
     def __init__(self, name: str, layer: str, weights: Optional[str], seed: int):
+        from torchvision.models.feature_extraction import create_feature_extractor
+
         super().__init__()
         if layer not in LAYERS:
             raise BackboneError(f"layer {layer!r} is unknown; choose one of {', '.join(LAYERS)}")
         self.name = name
         self.layer = layer
+        self.weights_in_words = _weights_in_words(weights, seed)
+        """what a reader, or :func:`weights_from_words`, can find the weights by"""
         network = _build_network(name, weights, seed)
         self.weights_sha256 = state_dict_sha256(network.state_dict())
         """over all of the network's state dict; of random weights as drawn, so before calibration"""
@@ -69,7 +76,35 @@ class VisualBackbone(nn.Module):
         for attribute, values in (("mean", PIXEL_MEAN), ("std", PIXEL_STD)):
             tensor = torch.tensor(values).view(3, 1, 1)
             self.register_buffer(f"pixel_{attribute}", tensor, persistent=False)
+        self.requires_grad_(False)
         self.eval()
+
+    def finetune_from(self, layer: str) -> None:
+        """Make the weights trainable from a layer of the network on, in the order of the forward pass.
+
+        Args:
+            layer: name of a module of the network, such as "layer4" of a resnet or "features.17"
+                of a mobilenet_v2, or "all".
+
+        Raises:
+            BackboneError: no module that runs has that name, or none from there on has weights.
+        """
+        run = [n.target for n in self.body.graph.nodes if n.op in ("call_module", "get_attr")]
+        late = run
+        if layer != WHOLE:
+            first = next((k for k, name in enumerate(run) if _is_within(name, layer)), None)
+            if first is None:
+                layers = ", ".join(dict.fromkeys(map(_upper_layer, run)))
+                raise BackboneError(
+                    f"{self.name} has no layer {layer!r}; it has {layers}, or {WHOLE!r}"
+                )
+            late = run[first:]
+        for name, weight in self.body.named_parameters():
+            weight.requires_grad_(any(_is_within(name, part) for part in late))
+        if not any(weight.requires_grad for weight in self.parameters()):
+            raise BackboneError(
+                f"{self.name} has no weights from {layer} on to fine-tune; choose an earlier layer"
+            )
 
     def train(self, mode: bool = True) -> "VisualBackbone":
         """Stay in eval mode: the BatchNorm statistics are the pretrained ones."""
@@ -106,6 +141,23 @@ class VisualBackbone(nn.Module):
         return regions, features
 
 
+def normalising_in_words() -> str:
+    """What :meth:`VisualBackbone.forward` does to pixels before the network sees them."""
+    return f"scaled to 0..1, minus {PIXEL_MEAN}, over {PIXEL_STD}"
+
+
+def weights_from_words(words: str) -> Tuple[Optional[str], int]:
+    """The `weights` and `seed` that :class:`VisualBackbone` was given, from its `weights_in_words`.
+
+    Returns:
+        `weights` is None when they were those of a file, whose folder nobody has recorded.
+    """
+    if words == _weights_in_words(IMAGENET, 0):
+        return IMAGENET, 0
+    seed = re.fullmatch(re.escape(RANDOM) + r" \(seed (\d+)\)", words)
+    return (RANDOM, int(seed[1])) if seed else (None, 0)
+
+
 def state_dict_sha256(state: Dict[str, Tensor]) -> str:
     """SHA-256 over the names, types, shapes and bytes of a state dict, in its order."""
     digest = hashlib.sha256()
@@ -115,7 +167,27 @@ def state_dict_sha256(state: Dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def _weights_in_words(weights: Optional[str], seed: int) -> str:
+    if weights is None:
+        return "of a checkpoint"
+    if weights == IMAGENET:
+        return f"{IMAGENET} ({IMAGENET_VERSION})"
+    return f"{RANDOM} (seed {seed})" if weights == RANDOM else os.path.basename(weights)
+
+
+def _is_within(name: str, layer: str) -> bool:
+    return name == layer or name.startswith(f"{layer}.")
+
+
+def _upper_layer(name: str) -> str:
+    """What one would fine-tune from: "layer4" of layer4.0.conv1, "features.17" of features.17.conv."""
+    first, *rest = name.split(".")
+    return f"{first}.{rest[0]}" if first == "features" and rest else first
+
+
 def _build_network(name: str, weights: Optional[str], seed: int) -> nn.Module:
+    import torchvision
+
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=_SHOWN)
@@ -132,6 +204,8 @@ def _build_network(name: str, weights: Optional[str], seed: int) -> nn.Module:
 
 
 def _imagenet_network(name: str) -> nn.Module:
+    import torchvision
+
     versions = torchvision.models.get_model_weights(name)
     if IMAGENET_VERSION not in versions.__members__:
         raise BackboneError(
@@ -225,6 +299,8 @@ def _calibrate_batch_norm(network: nn.Module, seed: int) -> None:
 @torch.no_grad()
 def _find_map(network: nn.Module, name: str) -> Tuple[str, int]:
     """The graph node of the last feature map before the head, and its feature size D."""
+    from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
     nodes = get_graph_node_names(network, suppress_diff_warning=True)[1][1:]  # without the input
     probe = create_feature_extractor(network, nodes, suppress_diff_warning=True)
     outputs = probe(torch.zeros(1, 3, _PROBE_SIZE, _PROBE_SIZE))

@@ -4,10 +4,11 @@ Letters: B sentences, S source tokens, T target tokens, R image regions, D featu
 vocabulary.
 """
 
+import copy
 import logging
 import os
 from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import torch
 from fairseq import utils
@@ -19,8 +20,16 @@ from omegaconf import II, open_dict
 
 from ..data.complete_dataset import CompleteDataset
 from ..data.dictionaries import first_difference, symbols
+from ..data.image_format import (
+    ImageFormat,
+    can_read_images,
+    disagreements,
+    format_of_model,
+    format_of_store,
+)
 from ..data.image_list import ImageList
-from ..data.image_store import FEATURES, ImageStore, ImageStoreError
+from ..data.image_store import Description
+from ..data.joined_stores import Images, open_stores
 from ..data.multimodal_dataset import MultimodalDataset
 from ..data.split_images import (
     SplitFiles,
@@ -30,10 +39,20 @@ from ..data.split_images import (
     with_remedy,
 )
 from ..distillation.teacher import FrozenTeacher, Student, TeacherError, load_teacher
+from ..learning_rates import scaled_learning_rates
 
 logger = logging.getLogger(__name__)
 
 CRITERION = "kd_label_smoothed_cross_entropy"
+
+
+class TrainedOn(NamedTuple):
+    """What images a model from a checkpoint was trained with."""
+
+    format: Optional[ImageFormat]
+    """None for a model without images"""
+    description: Optional[Dict[str, str]]
+    """of the image store; None where the checkpoint has none"""
 
 
 @dataclass
@@ -47,7 +66,10 @@ class MultimodalTranslationConfig(TranslationConfig):
     )
     image_h5: Optional[str] = field(
         default=None,
-        metadata={"help": "image store (HDF5); without it the task is plain translation"},
+        metadata={
+            "help": "image store (HDF5), or several, separated by colons, that are read as one; "
+            "without it the task is plain translation"
+        },
     )
     image_missing: ChoiceEnum(["error", "mask"]) = field(
         default="error",
@@ -66,8 +88,15 @@ class MultimodalTranslationConfig(TranslationConfig):
     image_list: Optional[str] = field(
         default=None,
         metadata={
-            "help": "fairseq-interactive: text file with the image id of each input line; an empty "
-            "line means no image"
+            "help": "fairseq-interactive: text file with the image of each input line, an id of the "
+            "store or the path of a photograph; an empty line means no image"
+        },
+    )
+    image_list_weights: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "with photographs in --image-list: the file of the backbone's weights, where "
+            "those of the image store came from a file"
         },
     )
     teacher_path: Optional[str] = field(
@@ -104,12 +133,13 @@ class MultimodalTranslationTask(TranslationTask):
         super().__init__(cfg, src_dict, tgt_dict)
         self.teacher: Optional[FrozenTeacher] = None
         self._training = False
-        self._store: Optional[ImageStore] = None
+        self._store: Optional[Images] = None
         self._image_list: Optional[ImageList] = None
-        # Of each checkpoint, since there may be an ensemble: the size of the image features that it
-        # was trained with, 0 for none, and what they were.
-        self._trained_sizes: List[int] = []
-        self._trained_images: List[Dict[str, str]] = []
+        # Where the images of the checkpoint came from whose state was loaded last.
+        self._description: Optional[Dict[str, str]] = None
+        # The models from checkpoints, since there may be an ensemble.
+        self._trained: List[TrainedOn] = []
+        self._lr_factors: Dict[str, float] = {}
 
     @classmethod
     def setup_task(cls, cfg: MultimodalTranslationConfig, **kwargs):
@@ -125,19 +155,15 @@ class MultimodalTranslationTask(TranslationTask):
 
     # -- the image store ------------------------------------------------------------------------
 
-    def _image_store(self) -> Optional[ImageStore]:
-        """The opened store, or None without --image-h5.
+    def _image_store(self) -> Optional[Images]:
+        """The opened store, or several as one, or None without --image-h5.
 
         Raises:
-            ImageStoreError: it cannot be used.
+            ValueError: it cannot be used.
         """
         if self._store is None and self.cfg.image_h5 is not None:
-            store = ImageStore(self.cfg.image_h5)
-            if store.kind != FEATURES:
-                raise ImageStoreError(
-                    f"{store.path} has pixels; this task reads features. Make a store of features "
-                    "with preprocess/extract_features.py."
-                )
+            store = open_stores(utils.split_paths(self.cfg.image_h5))
+            format_of_store(store)  # can it be read at all?
             self._store = store
         return self._store
 
@@ -149,17 +175,17 @@ class MultimodalTranslationTask(TranslationTask):
         Raises:
             ValueError: the images do not fit the sentences or the model.
         """
+        if self.cfg.image_list is not None:
+            raise ValueError(
+                f"--image-list is for fairseq-interactive; the images of {split} are named by "
+                f"{split}.images beside its sentences. Leave --image-list out."
+            )
         super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
         pairs = self.datasets[split]
         store = self._image_store()
         if store is None:
             self.datasets[split] = CompleteDataset(pairs)
             return
-        if self.cfg.image_list is not None:
-            raise ValueError(
-                f"--image-list is for fairseq-interactive; the images of {split} are named by "
-                f"{split}.images beside its sentences. Leave --image-list out."
-            )
         self._check_store_fits_models(store)
         paths = utils.split_paths(self.cfg.data)
         data = paths[(epoch - 1) % len(paths)] if split == self.cfg.train_subset else paths[0]
@@ -184,21 +210,15 @@ class MultimodalTranslationTask(TranslationTask):
             self.cfg.upsample_primary,
         )
 
-    def _check_store_fits_models(self, store: ImageStore) -> None:
-        for size in self._trained_sizes:
-            if size != store.shape[2]:
-                raise ValueError(
-                    f"the model was trained with image features of size {size}, but those of "
-                    f"{store.path} have {store.shape[2]}. Use a store of the same backbone."
-                )
-        for description in self._trained_images:
-            differences = store.description.differences(description, f"in {store.path}", "then")
-            if differences:
-                raise ValueError(
-                    "the model was trained with image features of another kind: "
-                    f"{'; '.join(differences)}. Extract the features with the backbone and weights "
-                    "of the training."
-                )
+    def _check_store_fits_models(self, store: Images) -> None:
+        found = [
+            line
+            for trained in self._trained
+            if trained.format is not None
+            for line in disagreements("the model", trained.format, trained.description, store)
+        ]
+        if found:
+            raise ValueError("\n".join(found))
 
     def get_batch_iterator(self, dataset, *args, epoch=1, **kwargs):
         """fairseq's iterator; a resumed training gets the mini-batches of an uninterrupted one.
@@ -223,39 +243,49 @@ class MultimodalTranslationTask(TranslationTask):
         """
         if from_checkpoint:
             self._check_use(cfg)
-        else:
-            self._training = True
-            self._prepare_training(cfg)
+            if hasattr(cfg, "image_backbone_weights"):
+                cfg = copy.deepcopy(cfg)
+                cfg.image_backbone_weights = "checkpoint"  # they are in it, no file is needed
+            return super().build_model(cfg, from_checkpoint)
+        self._training = True
+        self._prepare_training(cfg)
+        if getattr(cfg, "image_finetune_from", None) is not None:
+            self._lr_factors = {"image_backbone": cfg.image_lr_factor}
         return super().build_model(cfg, from_checkpoint)
 
     def _check_use(self, model_cfg) -> None:
         """A model from a checkpoint and this command line: do they belong together?"""
-        size = getattr(model_cfg, "image_feature_size", 0)
-        self._trained_sizes.append(size)
-        if size and self.cfg.image_h5 is None and self.cfg.image_missing == "error":
+        trained = format_of_model(model_cfg)
+        self._trained.append(TrainedOn(trained, self._description))
+        without = self.cfg.image_h5 is None and self.cfg.image_list is None
+        if trained is not None and without and self.cfg.image_missing == "error":
             raise ValueError(
                 "the checkpoint was trained with images. Give its image store with --image-h5, or "
                 "--image-missing mask to translate without images on purpose."
             )
-        if not size and self.cfg.image_h5 is not None:
+        if trained is None and not without:
             raise ValueError(
-                f"the checkpoint was trained without images and cannot use --image-h5 "
-                f"{self.cfg.image_h5}. Leave it out."
+                "the checkpoint was trained without images and cannot use "
+                + (
+                    f"--image-h5 {self.cfg.image_h5}. Leave it out."
+                    if self.cfg.image_h5 is not None
+                    else f"--image-list {self.cfg.image_list}. Leave it out."
+                )
             )
         if self.cfg.image_list is not None and self._image_list is None:
             self._image_list = self._read_image_list()
 
     def _prepare_training(self, model_cfg) -> None:
         problems = self._option_problems(model_cfg)
+        store = None
         try:
             store = self._image_store()
-        except ImageStoreError as error:
-            problems.append(str(error))
-            store = None
+        except ValueError as error:
+            problems += str(error).split("\n")
         if self.cfg.image_h5 is not None:
             problems += self._split_problems(store)
         if store is not None:
-            problems += self._feature_size_problems(model_cfg, store)
+            problems += self._format_problems(model_cfg, store)
         if self.cfg.teacher_path is not None:
             try:
                 self.teacher = load_teacher(
@@ -269,9 +299,10 @@ class MultimodalTranslationTask(TranslationTask):
                 + "\n".join(f"- {line}" for line in problems)
             )
         if store is not None:
+            found = format_of_store(store)
             with open_dict(model_cfg):
-                model_cfg.image_feature_size = store.shape[2]
-            logger.info(f"{store.path}: {len(store)} images, features {store.shape[1:]}")
+                model_cfg.update(found.as_settings())
+            logger.info(f"{store.path}: {len(store)} images, {found}")
 
     def _option_problems(self, model_cfg) -> List[str]:
         found = []
@@ -282,25 +313,28 @@ class MultimodalTranslationTask(TranslationTask):
             found.append(f"--image-dropout {cfg.image_dropout} must lie between 0 and 1")
         if cfg.image_dropout and cfg.image_h5 is None:
             found.append("--image-dropout hides images, but there are none: give --image-h5")
-        if cfg.image_list is not None:
-            found.append(
-                "--image-list is for fairseq-interactive; training reads SPLIT.images beside the "
-                "sentences"
-            )
+        for option, value in (
+            ("--image-list", cfg.image_list),
+            ("--image-list-weights", cfg.image_list_weights),
+        ):
+            if value is not None:
+                found.append(
+                    f"{option} is for fairseq-interactive; training reads SPLIT.images beside the "
+                    "sentences"
+                )
         if cfg.teacher_data is not None and cfg.teacher_path is None:
             found.append("--teacher-data without --teacher-path has no effect: give both")
-        if cfg.image_h5 is not None and not hasattr(model_cfg, "image_feature_size"):
+        if cfg.image_h5 is not None and not can_read_images(model_cfg):
             found.append(
                 f"--image-h5 is given, but the architecture {getattr(model_cfg, '_name', '?')} reads "
                 "no images. Use --arch cross_modal_rnn, or leave --image-h5 out."
             )
-        if cfg.image_h5 is None and getattr(model_cfg, "image_feature_size", 0):
-            found.append(
-                "--image-feature-size is read from the image store: give --image-h5 instead"
-            )
+        given = format_of_model(model_cfg)
+        if cfg.image_h5 is None and given is not None:
+            found.append(f"{given.option} is read from the image store: give --image-h5 instead")
         return found
 
-    def _split_problems(self, store: Optional[ImageStore]) -> List[str]:
+    def _split_problems(self, store: Optional[Images]) -> List[str]:
         """Everything about SPLIT.images of the splits that training will load."""
         paths = utils.split_paths(self.cfg.data)
         wanted = [(data, self.cfg.train_subset, True) for data in paths]
@@ -321,23 +355,22 @@ class MultimodalTranslationTask(TranslationTask):
         return found
 
     @staticmethod
-    def _feature_size_problems(model_cfg, store: ImageStore) -> List[str]:
-        given = getattr(model_cfg, "image_feature_size", 0)
-        if given in (0, store.shape[2]):
+    def _format_problems(model_cfg, store: Images) -> List[str]:
+        given, found = format_of_model(model_cfg), format_of_store(store)
+        if given in (None, found):
             return []
         return [
-            f"--image-feature-size {given} does not fit {store.path}, whose features have size "
-            f"{store.shape[2]}. Leave the option out: the task reads the size from the store."
+            f"{given.option} does not fit {store.path}, which has {found}. Leave the option out: the "
+            "task reads it from the store."
         ]
 
-    def _as_student(self, store: Optional[ImageStore]) -> Student:
+    def _as_student(self, store: Optional[Images]) -> Student:
         return Student(
             source_lang=self.cfg.source_lang,
             source_dictionary=self.source_dictionary,
             target_dictionary=self.target_dictionary,
             max_positions=self.max_positions(),
-            image_feature_size=store.shape[2] if store is not None else 0,
-            image_description=store.description if store is not None else None,
+            images=store,
         )
 
     def build_criterion(self, cfg, *args, **kwargs):
@@ -402,9 +435,7 @@ class MultimodalTranslationTask(TranslationTask):
                 )
         if found:
             raise ValueError("\n".join(found))
-        images = rest.pop("images", None)
-        if images is not None:
-            self._trained_images.append(images)
+        self._description = rest.pop("images", None)
         super().load_state_dict(rest)
 
     # -- training -------------------------------------------------------------------------------
@@ -433,6 +464,23 @@ class MultimodalTranslationTask(TranslationTask):
         kept = torch.rand(len(mask), 1, device=mask.device) >= self.cfg.image_dropout
         return {**net_input, "image_mask": mask & kept}
 
+    def optimizer_step(self, optimizer, model, update_num):
+        """fairseq's step, in which a fine-tuned backbone learns at its own rate.
+
+        Raises:
+            ValueError: the optimiser keeps all weights in one tensor and cannot tell them apart.
+        """
+        if not self._lr_factors:
+            return super().optimizer_step(optimizer, model, update_num)
+        if getattr(optimizer, "has_flat_params", False):
+            raise ValueError(
+                "with --fp16 or --bf16 fairseq keeps all weights in one tensor, in which those of "
+                "the backbone cannot learn at a rate of their own: add --fp16-no-flatten-grads, or "
+                "use --memory-efficient-fp16"
+            )
+        with scaled_learning_rates(optimizer.param_groups, self._lr_factors):
+            return super().optimizer_step(optimizer, model, update_num)
+
     # -- fairseq-interactive --------------------------------------------------------------------
 
     def build_dataset_for_inference(self, src_tokens, src_lengths, constraints=None):
@@ -451,7 +499,7 @@ class MultimodalTranslationTask(TranslationTask):
         )
         if self._image_list is not None:
             return self._image_list.dataset(pairs)
-        if any(self._trained_sizes) and self.cfg.image_missing == "error":
+        if any(trained.format for trained in self._trained) and self.cfg.image_missing == "error":
             raise ValueError(
                 "the checkpoint was trained with images. Name the image of each input line with "
                 "--image-list, or give --image-missing mask to translate without images on purpose."
@@ -460,10 +508,20 @@ class MultimodalTranslationTask(TranslationTask):
 
     def _read_image_list(self) -> ImageList:
         store = self._image_store()
-        if store is None:
-            raise ValueError("--image-list names images of a store: give it with --image-h5")
-        self._check_store_fits_models(store)
-        return ImageList(self.cfg.image_list, store, self.cfg.image_missing == "error")
+        if store is not None:
+            self._check_store_fits_models(store)
+        return ImageList(
+            self.cfg.image_list,
+            store,
+            store.description if store is not None else self.image_description,
+            self.cfg.image_list_weights,
+            self.cfg.image_missing == "error",
+        )
+
+    @property
+    def image_description(self) -> Optional[Description]:
+        """Where the images of the training of the last loaded checkpoint came from, if it says so."""
+        return Description(**self._description) if self._description is not None else None
 
     def inference_step(self, generator, models, sample, prefix_tokens=None, constraints=None):
         """Translate a mini-batch; with --image-list, its images are put back first."""

@@ -8,7 +8,7 @@ from fairseq import checkpoint_utils, tasks
 from fairseq.models import FairseqEncoderDecoderModel
 from fairseq.tasks.translation import TranslationTask
 
-from caf_dkd_plugin.data.image_store import Description
+from caf_dkd_plugin.data.image_store import ImageStore
 from caf_dkd_plugin.distillation.teacher import FrozenTeacher, Student, TeacherError, load_teacher
 
 
@@ -22,21 +22,14 @@ def task_and_batch(parse, store):
 
 
 @pytest.fixture
-def student(task_and_batch):
+def student(task_and_batch, store):
     task, _ = task_and_batch
     return Student(
         source_lang="en",
         source_dictionary=task.source_dictionary,
         target_dictionary=task.target_dictionary,
         max_positions=(1024, 1024),
-        image_feature_size=8,
-        image_description=Description(
-            backbone="made-up",
-            layer="grid",
-            weights="none",
-            weights_sha256="0" * 64,
-            preprocessing="none",
-        ),
+        images=ImageStore(store),
     )
 
 
@@ -209,16 +202,20 @@ def test_a_teacher_for_shorter_sentences_is_refused(stock, student):
     assert "at most 1024 tokens, the task allows 3000: give --max-target-positions 1024" in second
 
 
-def test_a_multimodal_teacher_needs_images_of_its_kind(teacher, stock, student):
-    problem = refusal(teacher.best, student._replace(image_feature_size=0, image_description=None))
+def test_a_multimodal_teacher_needs_images_of_its_kind(
+    teacher, stock, student, write_store, tmp_path
+):
+    problem = refusal(teacher.best, student._replace(images=None))
     assert problem.endswith("reads images: give the image store with --image-h5")
-    problem = refusal(teacher.best, student._replace(image_feature_size=9))
-    assert "was trained with image features of size 8, those of --image-h5 have 9" in problem
-    other = dataclasses.replace(student.image_description, backbone="resnet18")
-    problem = refusal(teacher.best, student._replace(image_description=other))
-    assert "was trained with image features of another kind than --image-h5" in problem
-    assert problem.endswith("has: backbone 'made-up' there, 'resnet18' in --image-h5")
-    load_teacher(str(stock("transformer").last), None, student._replace(image_feature_size=0))
+    larger = ImageStore(write_store(tmp_path / "larger.h5", ["a"], size=9))
+    problem = refusal(teacher.best, student._replace(images=larger))
+    assert "was trained with image features of size 8, but" in problem
+    assert problem.endswith("larger.h5 has image features of size 9")
+    foreign = dataclasses.replace(student.images.description, backbone="resnet18")
+    other = ImageStore(write_store(tmp_path / "other.h5", ["a"], description=foreign))
+    problem = refusal(teacher.best, student._replace(images=other))
+    assert "was trained with images of another kind: backbone 'made-up' then" in problem
+    load_teacher(str(stock("transformer").last), None, student._replace(images=None))
 
 
 # -- where its dictionaries are -------------------------------------------------------------------

@@ -34,6 +34,7 @@ IMAGES = {"image_feature_size": D}
 SETTINGS = {
     "gru-text": {},
     "lstm-text": {"rnn_cell": "lstm", "decoder_layers": 2},
+    "gru-text-feeding": {"decoder_input_feeding": True},
     "gru-images": {**IMAGES, "encoder_layers": 2, "decoder_layers": 3, "fusion_residual": True},
     "lstm-images-both": {
         **IMAGES, "rnn_cell": "lstm", "encoder_layers": 3, "decoder_layers": 2,
@@ -43,10 +44,14 @@ SETTINGS = {
     "lstm-images-both-no-encoder": {
         **IMAGES, "rnn_cell": "lstm", "encoder_layers": 0, "fusion_direction": "both"
     },
+    "lstm-images-feeding": {
+        **IMAGES, "rnn_cell": "lstm", "decoder_layers": 2, "decoder_input_feeding": True
+    },
 }  # fmt: skip
 ALL = pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 WITH_IMAGES = pytest.mark.parametrize(
-    "settings", [s for s in SETTINGS.values() if s.keys() & IMAGES], ids=list(SETTINGS)[2:]
+    "settings",
+    [pytest.param(s, id=name) for name, s in SETTINGS.items() if s.keys() & IMAGES],
 )
 
 
@@ -554,7 +559,7 @@ def from_command_line(*arguments):
     args = options.parse_args_and_arch(options.get_training_parser(), arguments)
     cfg = OmegaConf.to_container(convert_namespace_to_omegaconf(args), enum_to_str=True)
     model = cfg.pop("model")
-    assert f"--arch {model.pop('_name')} " in " ".join([*arguments, ""])
+    assert model.pop("_name") == "cross_modal_rnn"  # a preset is written out
     assert model.keys() == CrossModalRNNConfig.__dataclass_fields__.keys() - {"_name"}
     return model, cfg
 
@@ -587,12 +592,13 @@ def test_what_the_user_types_wins_over_a_preset(arch, preset):
 @pytest.mark.parametrize("arch", PRESETS)
 def test_a_preset_is_built_from_the_settings_and_not_from_itself(arch, items):
     """What a checkpoint or a YAML holds counts; fairseq calls the preset again when it loads one."""
-    assert_close(logits_of(build(IMAGES, arch=arch), items), logits_of(build(IMAGES), items))
+    settings = {**IMAGES, "encoder_layers": 2}
+    assert_close(logits_of(build(settings, arch=arch), items), logits_of(build(settings), items))
 
 
 @pytest.mark.parametrize("arch", PRESETS)
 def test_a_checkpoint_older_than_a_setting_gets_its_default(arch):
-    settings = OmegaConf.structured(CrossModalRNNConfig(**SMALL, **IMAGES))
+    settings = OmegaConf.structured(CrossModalRNNConfig(**SMALL, **IMAGES, encoder_layers=2))
     settings = {**OmegaConf.to_container(settings, enum_to_str=True), "_name": arch}
     del settings["fusion_dropout"]
     task = SimpleNamespace(

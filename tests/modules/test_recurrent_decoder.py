@@ -7,13 +7,14 @@ from caf_dkd_plugin.modules.recurrent_decoder import RecurrentDecoder
 
 CELLS = pytest.mark.parametrize("cell", ["gru", "lstm"])
 LAYERS = pytest.mark.parametrize("layers", [1, 2, 3])
+FEEDING = pytest.mark.parametrize("feeding", [False, True], ids=["", "feeding"])
 B, S, T, INPUT, HIDDEN, MEMORY, OUTPUT = 3, 5, 4, 6, 7, 8, 9
 
 
-def build(cell="gru", layers=1, heads=2, dropout=0.0, attention_dropout=0.0):
+def build(cell="gru", layers=1, heads=2, dropout=0.0, attention_dropout=0.0, feeding=False):
     torch.manual_seed(1)
     return RecurrentDecoder(
-        cell, INPUT, HIDDEN, layers, MEMORY, heads, OUTPUT, dropout, attention_dropout
+        cell, INPUT, HIDDEN, layers, MEMORY, heads, OUTPUT, dropout, attention_dropout, feeding
     )
 
 
@@ -63,10 +64,59 @@ def test_is_luongs_formula(cell, layers, heads, x, memory, attention_by_loops):
     torch.testing.assert_close(after if cell == "lstm" else after[0], expected_after)
 
 
+def cell_by_hand(cell, x, hidden, carried, weights):
+    """One step of one layer for one sentence, from the formulas of Cho et al. and of Hochreiter
+    and Schmidhuber as torch documents them: the new hidden and, of an LSTM, cell state."""
+    w_x, w_h, b_x, b_h = weights
+    from_x, from_h = w_x @ x + b_x, w_h @ hidden + b_h
+    if cell == "gru":
+        (r_x, z_x, n_x), (r_h, z_h, n_h) = from_x.chunk(3), from_h.chunk(3)
+        reset, keep = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
+        return keep * hidden + (1 - keep) * torch.tanh(n_x + reset * n_h), None
+    take, keep, new, give = (from_x + from_h).chunk(4)
+    carried = torch.sigmoid(keep) * carried + torch.sigmoid(take) * torch.tanh(new)
+    return torch.sigmoid(give) * torch.tanh(carried), carried
+
+
 @CELLS
 @LAYERS
-def test_step_by_step_is_all_at_once(cell, layers, x, memory):
-    module = build(cell, layers)
+@pytest.mark.parametrize("heads", [1, 4])
+def test_input_feeding_is_luongs_formula(cell, layers, heads, x, memory, attention_by_loops):
+    """The first layer reads [x_t ; result of step t - 1], which is zero before the first step."""
+    module = build(cell, layers, heads, feeding=True).double()
+    x, memory, mask = x.double(), memory[0].double(), memory[1]
+    start = module.initial_state(memory, mask)
+    results, after, weights = module(x, start, memory, mask)
+    assert (start[-1] == 0).all()
+    assert after[-1].shape == (1, B, OUTPUT)
+    for b in range(B):
+        hidden = list(start[0][:, b])
+        carried = list(start[1][:, b]) if cell == "lstm" else [None] * layers
+        fed = torch.zeros(OUTPUT, dtype=torch.float64)
+        for t in range(T):
+            read = torch.cat([x[b, t], fed])
+            for layer, layer_weights in enumerate(module.rnn.all_weights):
+                hidden[layer], carried[layer] = cell_by_hand(
+                    cell, read, hidden[layer], carried[layer], layer_weights
+                )
+                read = hidden[layer]
+            one = slice(b, b + 1)
+            query = (module.query.weight @ read).view(1, 1, MEMORY)
+            context, row = attention_by_loops(query, memory[one], memory[one], mask[one], heads)
+            both = torch.cat([context[0, 0], read])
+            fed = torch.tanh(module.output.weight @ both + module.output.bias)
+            torch.testing.assert_close(results[b, t], fed, atol=1e-6, rtol=1e-6)
+            torch.testing.assert_close(weights[b, :, t], row[0, :, 0], atol=1e-6, rtol=1e-6)
+        remembered = (hidden, carried) if cell == "lstm" else (hidden,)
+        for part, expected in zip(after, (*remembered, [fed])):
+            torch.testing.assert_close(part[:, b], torch.stack(expected), atol=1e-6, rtol=1e-6)
+
+
+@CELLS
+@LAYERS
+@FEEDING
+def test_step_by_step_is_all_at_once(cell, layers, feeding, x, memory):
+    module = build(cell, layers, feeding=feeding)
     start = module.initial_state(*memory)
     result, after, weights = module(x, start, *memory)
     state, results, rows = start, [], []
@@ -80,9 +130,10 @@ def test_step_by_step_is_all_at_once(cell, layers, x, memory):
 
 
 @CELLS
+@FEEDING
 @pytest.mark.parametrize("content", [0.0, 1e30])
-def test_padding_in_the_memory_does_not_matter(cell, content, x, memory):
-    module = build(cell)
+def test_padding_in_the_memory_does_not_matter(cell, feeding, content, x, memory):
+    module = build(cell, feeding=feeding)
     rows, mask = memory
     hidden = rows.masked_fill(~mask[..., None], content)
     expected = module(x, module.initial_state(rows, mask), rows, mask)
@@ -91,9 +142,10 @@ def test_padding_in_the_memory_does_not_matter(cell, content, x, memory):
     assert (found[2].masked_select(~mask[:, None, None, :]) == 0).all()
 
 
+@FEEDING
 @pytest.mark.parametrize("rate", ["dropout", "attention_dropout"])
-def test_each_dropout_is_active_in_training_only(rate, x, memory):
-    module = build(**{rate: 0.5})
+def test_each_dropout_is_active_in_training_only(rate, feeding, x, memory):
+    module = build(feeding=feeding, **{rate: 0.5})
     start = module.initial_state(*memory)
     assert not torch.equal(module(x, start, *memory)[0], module(x, start, *memory)[0])
     module.eval()
@@ -114,3 +166,11 @@ def test_dropout_is_between_layers_too(layers, random, x, memory):
 def test_heads_that_do_not_divide_the_memory_are_refused():
     with pytest.raises(ValueError, match="3 attention heads cannot share a memory of width 8"):
         build(heads=3)
+
+
+def test_input_feeding_widens_the_first_layer_only():
+    plain, feeding = build(layers=2).state_dict(), build(layers=2, feeding=True).state_dict()
+    assert plain.keys() == feeding.keys()
+    wider = {name for name in plain if plain[name].shape != feeding[name].shape}
+    assert wider == {"rnn.weight_ih_l0"}
+    assert feeding["rnn.weight_ih_l0"].shape == (3 * HIDDEN, INPUT + OUTPUT)

@@ -12,6 +12,7 @@ from caf_dkd_plugin.modules.visual_backbone import (
     BackboneError,
     VisualBackbone,
     state_dict_sha256,
+    weights_from_words,
 )
 
 SMALL = "mobilenet_v3_small"
@@ -110,10 +111,58 @@ def test_it_stays_in_eval_mode():
         assert torch.equal(value, before[name]), name
 
 
-def test_gradients_reach_the_weights():
+def test_it_is_frozen_at_first():
     backbone = VisualBackbone(SMALL, "grid", "none", seed=1)
-    backbone(pictures()).sum().backward()
-    assert all(parameter.grad is not None for parameter in backbone.parameters())
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
+    assert not backbone(pictures()).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "first"),
+    [
+        ("resnet18", "layer4", "body.layer4.0.conv1.weight"),
+        ("resnet18", "layer4.1", "body.layer4.1.conv1.weight"),
+        ("mobilenet_v2", "features.17", "body.features.17.conv.0.0.weight"),
+        ("mobilenet_v2", "all", "body.features.0.0.weight"),
+        ("convnext_tiny", "features.7.1", "body.features.7.1.layer_scale"),
+    ],
+)
+def test_weights_learn_from_a_layer_on(name, layer, first):
+    backbone = VisualBackbone(name, "grid", "none", seed=1)
+    backbone.finetune_from(layer)
+    backbone(pictures()).square().sum().backward()
+    names = [name for name, _ in backbone.named_parameters()]
+    learning = [name for name, weight in backbone.named_parameters() if weight.grad is not None]
+    assert learning == names[names.index(first) :]
+    assert not any(module.training for module in backbone.modules())
+
+
+def test_a_layer_that_is_none_is_refused_with_the_list():
+    backbone = VisualBackbone("resnet18", "grid", "none", seed=1)
+    with pytest.raises(BackboneError, match=r"resnet18 has no layer 'fc'; it has conv1, .*layer4"):
+        backbone.finetune_from("fc")
+    with pytest.raises(BackboneError, match="no layer 'lay'"):
+        backbone.finetune_from("lay")
+
+
+def test_layers_without_weights_leave_nothing_to_learn():
+    backbone = VisualBackbone("vgg11", "grid", "none", seed=1)
+    with pytest.raises(BackboneError, match=r"vgg11 has no weights from features\.19 on"):
+        backbone.finetune_from("features.19")
+
+
+@pytest.mark.parametrize(("weights", "seed"), [("none", 3), ("imagenet", 0)])
+def test_weights_are_found_again_by_their_words(weights, seed, monkeypatch):
+    build = torchvision.models.get_model
+    monkeypatch.setattr(torchvision.models, "get_model", lambda name, **_: build(name))
+    backbone = VisualBackbone(SMALL, "grid", weights, seed)
+    assert weights_from_words(backbone.weights_in_words) == (weights, seed)
+
+
+def test_weights_of_a_file_are_not_found_by_their_name(weights):
+    backbone = VisualBackbone(SMALL, "grid", str(weights), 1)
+    assert backbone.weights_in_words == "small.pth"
+    assert weights_from_words(backbone.weights_in_words) == (None, 0)
 
 
 def test_a_checkpoint_holds_the_weights_and_no_head():

@@ -15,6 +15,8 @@ import torchvision
 from PIL import Image
 
 from caf_dkd_plugin.data.image_store import ImageStore, ImageStoreError, partial_path
+from caf_dkd_plugin.data.joined_stores import open_stores
+from caf_dkd_plugin.data.pictures import resizing_in_words
 from caf_dkd_plugin.modules.visual_backbone import VisualBackbone
 
 BACKBONE = ["--backbone", "squeezenet1_1", "--weights", "none", "--image-size", "64"]
@@ -48,16 +50,28 @@ def output(tmp_path):
 
 
 @pytest.fixture
-def run(extract_features, output, capsys):
+def run_bare(extract_features, output, capsys):
     """Run the script on a folder; its exit code, output and errors."""
 
     def run(folder, *options):
-        command = ["--images", str(folder), "--output", str(output), *BACKBONE]
-        code = extract_features.main([*command, "--batch-size", "3", "--workers", "0", *options])
+        command = ["--images", str(folder), "--output", str(output), "--batch-size", "3"]
+        code = extract_features.main([*command, "--workers", "0", *options])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def run(run_bare):
+    """With a small backbone of random weights."""
+    return lambda folder, *options: run_bare(folder, *BACKBONE, *options)
+
+
+@pytest.fixture
+def run_raw(run_bare):
+    """For pixels."""
+    return lambda folder, *options: run_bare(folder, "--raw", "--image-size", "32", *options)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +102,8 @@ def test_the_store_holds_the_backbones_features(run, album, output):
             torch.from_numpy(store.read([row])), backbone(pixels[None]), rtol=1e-4, atol=1e-4
         )
     about = store.description
-    assert (about.backbone, about.layer, about.weights) == ("squeezenet1_1", "grid", "none")
+    assert (about.backbone, about.layer) == ("squeezenet1_1", "grid")
+    assert about.weights == "none (seed 1)"
     assert about.weights_sha256 == backbone.weights_sha256
     assert "whole picture resized to 64x64" in about.preprocessing
 
@@ -138,50 +153,6 @@ def test_lists_choose_the_pictures_and_their_order(run, album, output, tmp_path)
 
 
 # What happens to a picture
-
-
-def test_the_whole_picture_is_used(extract_features, tmp_path):
-    wide = np.zeros((10, 100, 3), dtype="uint8")
-    wide[:, :10, 0] = 255
-    wide[:, -10:, 2] = 255
-    Image.fromarray(wide).save(tmp_path / "a.png")
-    pixels = extract_features.load_picture(tmp_path / "a.png", 20)
-    assert pixels.shape == (3, 20, 20)
-    assert pixels.dtype == torch.uint8
-    assert pixels[:, 10, 0].tolist() == [255, 0, 0]
-    assert pixels[:, 10, 19].tolist() == [0, 0, 255]
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK", "LA", "RGBA"])
-def test_every_mode_becomes_rgb(extract_features, tmp_path, mode):
-    suffix = "tif" if mode == "CMYK" else "png"
-    Image.new("RGB", (8, 8), "white").convert(mode).save(tmp_path / f"a.{suffix}")
-    pixels = extract_features.load_picture(tmp_path / f"a.{suffix}", 4)
-    assert (pixels == 255).all()
-
-
-def test_transparent_parts_are_white(extract_features, tmp_path):
-    Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "a.png")
-    Image.new("L", (8, 8), 0).save(tmp_path / "b.png", transparency=0)
-    for name in ("a.png", "b.png"):
-        assert (extract_features.load_picture(tmp_path / name, 4) == 255).all()
-
-
-def test_pictures_are_turned_upright(extract_features, tmp_path):
-    picture = Image.new("RGB", (20, 20), "black")
-    picture.paste("white", (0, 0, 20, 10))  # white above
-    exif = Image.Exif()
-    exif[0x0112] = 3  # stored upside down
-    picture.rotate(180).save(tmp_path / "a.png", exif=exif)
-    pixels = extract_features.load_picture(tmp_path / "a.png", 20)
-    assert pixels[0, 2, 10] == 255
-    assert pixels[0, 17, 10] == 0
-
-
-def test_grey_of_16_bits_is_not_silently_cut(extract_features, tmp_path):
-    Image.fromarray(np.full((8, 8), 40_000, dtype="uint16")).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"grey values of more than 8 bits \(mode I"):
-        extract_features.load_picture(tmp_path / "a.png", 4)
 
 
 # Going on
@@ -294,7 +265,7 @@ def test_an_unfinished_store_with_other_settings_is_kept(run, pictures, output):
     run(pictures)
     code, _, error = run(pictures, "--seed", "2")
     assert code == 1
-    assert "was begun with other settings: weights_sha256" in error
+    assert "was begun with other settings: weights 'none (seed 1)' there" in error
     assert partial_path(output).exists()
     assert run(pictures, "--seed", "2", "--skip-broken", "--overwrite")[0] == 0
     assert len(ImageStore(output)) == 9
@@ -392,3 +363,67 @@ def test_numbers_must_be_positive(run, album, capsys, option):
     with pytest.raises(SystemExit):
         run(album, option, "0")
     assert "0 is not a positive number" in capsys.readouterr().err
+
+
+# Pixels
+
+
+def test_raw_writes_the_pixels(run_raw, album, output):
+    code, said, _ = run_raw(album)
+    assert code == 0
+    assert f"wrote {output}: 10 images, 32 x 32 x 3 uint8" in said
+    store = ImageStore(output)
+    assert store.kind == "images"
+    for row, image_id in enumerate(store.ids):
+        expected = np.array(Image.open(album / image_id).resize((32, 32), Image.BILINEAR))
+        assert np.array_equal(store.read([row])[0], expected)
+    assert store.description.backbone == store.description.weights_sha256 == ""
+    assert store.description.preprocessing == resizing_in_words(32)
+    assert "already finished: 10 images" in run_raw(album)[1]
+
+
+def test_raw_leaves_broken_files_out_like_features(run_raw, with_broken, output):
+    code, _, error = run_raw(with_broken)
+    assert code == 1
+    assert "not readable pictures" in error
+    code, said, _ = run_raw(with_broken, "--skip-broken")
+    assert code == 0
+    assert f"wrote {output}" in said
+
+
+def test_raw_refuses_what_would_have_no_effect(run, album, capsys):
+    with pytest.raises(SystemExit):
+        run(album, "--raw", "--dtype", "float32", "--device", "cpu")
+    said = capsys.readouterr().err
+    assert "--raw writes pixels, so --backbone, --weights, --device, --dtype would have" in said
+
+
+# Parts for several machines
+
+
+def test_shards_together_are_the_whole(run, album, output, extract_features, tmp_path):
+    run(album)
+    whole = ImageStore(output)
+    parts = [tmp_path / f"part{number}.h5" for number in (1, 2, 3)]
+    for number, part in enumerate(parts, 1):
+        command = ["--images", str(album), "--output", str(part), *BACKBONE, "--workers", "0"]
+        assert extract_features.main([*command, "--shard", f"{number}/3"]) == 0
+    together = open_stores(parts)
+    assert [len(ImageStore(part)) for part in parts] == [3, 3, 4]
+    assert together.ids == whole.ids
+    rows = range(len(whole))
+    np.testing.assert_allclose(together.read(rows), whole.read(rows), rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("shard", "message"),
+    [("0/2", "no part 0 of 2"), ("3/2", "no part 3 of 2"), ("1", "form I/N"), ("a/2", "form I/N")],
+)
+def test_a_shard_that_is_none_is_refused(run, album, capsys, shard, message):
+    with pytest.raises(SystemExit):
+        run(album, "--shard", shard)
+    assert message in capsys.readouterr().err
+
+
+def test_more_shards_than_pictures_are_refused(run, album):
+    assert "10 images cannot be divided into 11 parts" in run(album, "--shard", "1/11")[2]

@@ -13,7 +13,7 @@ from caf_dkd_plugin.criterions.kd_label_smoothed_cross_entropy import (
     KDLabelSmoothedCrossEntropyCriterionConfig,
     LabelSmoothedCrossEntropyCriterionConfig,
 )
-from caf_dkd_plugin.data.image_store import Description
+from caf_dkd_plugin.data.image_store import Description, ImageStoreWriter
 from caf_dkd_plugin.data.multimodal_dataset import MultimodalDataset
 from caf_dkd_plugin.models.cross_modal_rnn import CrossModalRNNConfig
 from caf_dkd_plugin.tasks.multimodal_translation import MultimodalTranslationConfig
@@ -157,11 +157,11 @@ def test_a_feature_size_that_agrees_with_the_store_is_harmless(start):
         ({"task.teacher_path": "no.pt"}, "--teacher-path no.pt does not exist"),
         (
             {"model.image_feature_size": 9},
-            f"--image-feature-size 9 does not fit .*features.h5, whose features have size {SIZE}",
+            f"--image-feature-size 9 does not fit .*features.h5, which has image features of size {SIZE}",
         ),
         (
             {"model.image_feature_size": 9, "task.image_h5": None},
-            "--image-feature-size is read from the image store: give --image-h5 instead",
+            "--image-feature-size 9 is read from the image store: give --image-h5 instead",
         ),
         ({"task.valid_subset": "valid,valid1"}, "has no split 'valid1' for en-de"),
     ],
@@ -328,15 +328,13 @@ def test_a_missing_image_stops_the_loading_of_a_split(settings, write_store, tmp
         task.load_dataset("test")
 
 
-def test_a_store_of_pixels_is_refused(settings, tmp_path):
-    from caf_dkd_plugin.data.image_store import ImageStoreWriter
-
+def test_pictures_must_be_square(settings, tmp_path):
     path = tmp_path / "pixels.h5"
-    writer = ImageStoreWriter(path, ["a"], (2, 2, 3), "uint8", Description("", "", "", "", ""))
-    writer.write([0], torch.zeros(1, 2, 2, 3, dtype=torch.uint8).numpy())
+    writer = ImageStoreWriter(path, ["a"], (2, 4, 3), "uint8", Description("", "", "", "", ""))
+    writer.write([0], torch.zeros(1, 2, 4, 3, dtype=torch.uint8).numpy())
     writer.finish()
     cfg = settings({"task.image_h5": str(path)})
-    with pytest.raises(ValueError, match=r"pixels\.h5 has pixels; this task reads features"):
+    with pytest.raises(ValueError, match=r"pixels\.h5 have 2 x 4 pixels; square ones are needed"):
         tasks.setup_task(cfg.task).build_model(cfg.model)
 
 
@@ -402,7 +400,8 @@ def test_a_text_model_refuses_a_store(use):
 
 def test_features_of_another_size_are_refused(use, write_store, tmp_path):
     task = use(SIZE, {"task.image_h5": str(write_store(tmp_path / "s.h5", ["a"], size=5))})
-    with pytest.raises(ValueError, match=rf"features of size {SIZE}, but those of .*s\.h5 have 5"):
+    message = rf"with image features of size {SIZE}, but .*s\.h5 has image features of size 5"
+    with pytest.raises(ValueError, match=message):
         task.load_dataset("test")
 
 
@@ -413,7 +412,7 @@ def test_features_of_another_kind_are_refused(use, settings, write_store, tmp_pa
     task = use(SIZE, {"task.image_h5": path}, trained)
     message = (
         rf"another kind: backbone 'made-up' then, 'resnet50' in {path}; "
-        rf"weights_sha256 '0+' then, '1+' in {path}\. Extract"
+        rf"weights_sha256 '0+' then, '1+' in {path}\. Make"
     )
     with pytest.raises(ValueError, match=message):
         task.load_dataset("test")
@@ -594,9 +593,11 @@ def test_an_unknown_id_is_refused_or_masked(interactive):
     assert task.build_dataset_for_inference(*lines(2, 2)).rows.tolist() == [-1, -1]
 
 
-def test_a_list_needs_a_store_and_a_file(interactive, use):
-    with pytest.raises(ValueError, match="names images of a store: give it with --image-h5"):
-        interactive([""], image_h5=None, image_missing="mask")
+def test_a_list_needs_a_store_or_photographs_and_a_file(interactive, use):
+    with pytest.raises(
+        ValueError, match=r"no photograph that is there; .* give that with --image-h5"
+    ):
+        interactive(["train_00003.png"], image_h5=None, image_missing="mask")
     with pytest.raises(ValueError, match=r"--image-list cannot be read: .*none\.images"):
         use(SIZE, {"task.image_list": "none.images"})
 
