@@ -154,7 +154,8 @@ def describe_store(store: Images) -> str:
     shape = " x ".join(map(str, store.shape[1:]))
     about = store.description
     return f"{store.path}: {len(store)} rows of {store.kind}, {shape} {store.dtype}, " + (
-        f"{about.backbone} {about.layer}, weights {about.weights} ({about.weights_sha256[:12]})"
+        f"{about.backbone} {about.layer}, weights {about.weights} "
+        f"(SHA-256 {about.weights_sha256[:12] or 'unknown'})"
         if store.kind == FEATURES
         else about.preprocessing
     )

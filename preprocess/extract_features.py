@@ -31,7 +31,6 @@ from caf_dkd_plugin.data.image_store import (
     ImageStore,
     ImageStoreError,
     ImageStoreWriter,
-    partial_path,
 )
 from caf_dkd_plugin.data.photographs import features_description, pixels_description
 from caf_dkd_plugin.data.pictures import load_picture
@@ -243,7 +242,9 @@ def extract(args: argparse.Namespace) -> None:
         _accept_finished(args, ids, wanted)
         return
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    writer = _open_writer(args, ids, wanted)
+    writer = ImageStoreWriter(
+        args.output, ids, wanted.shape, wanted.dtype, wanted.description, overwrite=args.overwrite
+    )
     batches = unfinished_batches(writer.rows_done, args.batch_size)
     missing = sum(map(len, batches))
     if missing < len(ids):
@@ -287,17 +288,6 @@ def _accept_finished(args, ids: List[str], wanted: Rows) -> None:
             "file, or replace this one with --overwrite."
         )
     print(f"{args.output} is already finished: {len(store)} images. Nothing to do.")
-
-
-def _open_writer(args, ids: List[str], wanted: Rows) -> ImageStoreWriter:
-    settings = (args.output, ids, wanted.shape, wanted.dtype, wanted.description)
-    try:
-        return ImageStoreWriter(*settings)
-    except ImageStoreError:
-        if not args.overwrite or not partial_path(args.output).exists():
-            raise
-    partial_path(args.output).unlink()  # begun with other settings
-    return ImageStoreWriter(*settings)
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:

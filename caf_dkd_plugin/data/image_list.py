@@ -9,7 +9,6 @@ import os
 from collections import deque
 from typing import Any, Dict, List, Optional
 
-import numpy as np
 import torch
 from fairseq.data import LanguagePairDataset
 from torch import Tensor
@@ -153,8 +152,7 @@ def _with_photographs(
             "images of its training were read. Put them into a store, and name ids of that."
         )
     reader = PhotographReader(description, weights_file)
-    dtype = store.dtype if store is not None else np.float32
-    photographs = Photographs(reader, paths, dtype if len(reader.row_shape) == 2 else np.uint8)
+    photographs = Photographs(reader, {name: name for name in paths}, like=store)
     problems = photographs.problems()
     if problems:
         raise ValueError("\n".join(f"--image-list {path}: {line}" for line in problems))

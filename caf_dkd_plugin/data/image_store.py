@@ -55,7 +55,7 @@ class Description:
     weights: str
     """"imagenet", "none" or the file's name"""
     weights_sha256: str
-    """SHA-256 over the network's state dict, as hexadecimal digits"""
+    """SHA-256 over the network's state dict, as hexadecimal digits, or "" when unknown"""
     preprocessing: str
     """resizing and normalisation, in words that a reader can follow"""
 
@@ -94,6 +94,7 @@ class ImageStoreWriter:
         row_shape: (R, D) of a row of features, or (H, W, 3) of a row of pixels.
         dtype: "float16" or "float32" for features, "uint8" for pixels.
         description: where the rows come from.
+        overwrite: start afresh where an unfinished store was begun with other arguments.
 
     Raises:
         ImageStoreError: bad arguments, or an unfinished store at ``PATH.partial`` that was begun
@@ -107,6 +108,7 @@ class ImageStoreWriter:
         row_shape: Tuple[int, ...],
         dtype: str,
         description: Description,
+        overwrite: bool = False,
     ):
         self.path = Path(path)
         self._partial = partial_path(path)
@@ -115,8 +117,13 @@ class ImageStoreWriter:
         _check_ids(ids, self.path)
         shape = (len(ids), *row_shape)
         if self._partial.exists():
-            self._check_same_beginning(ids, shape, dtype, description)
-        else:
+            try:
+                self._check_same_beginning(ids, shape, dtype, description)
+            except ImageStoreError:
+                if not overwrite:
+                    raise
+                self._partial.unlink()
+        if not self._partial.exists():
             self._create(ids, shape, dtype, description)
         with h5py.File(self._partial, "r") as file:
             rows, done = file[self._kind], file["rows_done"]

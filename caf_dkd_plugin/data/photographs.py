@@ -3,7 +3,7 @@
 Letters: N photographs, R regions, D feature size, S pixels.
 """
 
-from typing import List, Optional, Sequence
+from typing import List, Mapping, Optional, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from ..modules.visual_backbone import (
     weights_from_words,
 )
 from .image_store import FEATURES, IMAGES, Description
+from .joined_stores import Images
 from .pictures import Picture, load_picture, resizing_in_words, size_in
 
 
@@ -55,64 +56,80 @@ class PhotographReader:
         Raises:
             PhotographError: it is no picture that can be read.
         """
-        try:
-            pixels = load_picture(picture, self.image_size)
-        except Exception as error:  # Pillow's readers raise whatever a bad file leads to
-            raise PhotographError(f"{picture} is not a readable picture: {error}") from error
+        pixels = self.load(picture)
         if self._backbone is None:
             return pixels
         batch = torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0)  # (1, 3, S, S)
         return self._backbone(batch)[0].numpy()
 
+    def load(self, picture: Picture) -> np.ndarray:
+        """The pixels (S, S, 3) uint8.
+
+        Raises:
+            PhotographError: it is no picture that can be read.
+        """
+        try:
+            return load_picture(picture, self.image_size)
+        except Exception as error:  # Pillow's readers raise whatever a bad file leads to
+            raise PhotographError(f"{picture} is not a readable picture: {error}") from error
+
 
 class Photographs:
-    """Picture files as a set of images whose ids are their paths; each is read when it is asked for.
+    """N pictures as a set of images; each is read when it is asked for.
 
     Args:
         reader: makes the rows.
-        paths: N different paths.
-        dtype: of the rows of features, so that they are rounded like those of a store.
+        pictures: the pictures by their ids.
+        like: a store whose type the rows get, so that they are rounded like those in it; without
+            one, features are float32.
     """
 
-    def __init__(self, reader: PhotographReader, paths: Sequence[str], dtype: np.dtype):
-        self.path = f"{len(paths)} photographs"
-        self.ids = list(paths)
+    def __init__(
+        self,
+        reader: PhotographReader,
+        pictures: Mapping[str, Picture],
+        like: Optional[Images] = None,
+    ):
+        self.path = f"{len(pictures)} photographs"
+        self.ids = list(pictures)
         self.shape = (len(self.ids), *reader.row_shape)
         self.kind = FEATURES if len(reader.row_shape) == 2 else IMAGES
-        self.dtype = np.dtype(dtype)
+        own_type = np.dtype(np.float32 if self.kind == FEATURES else np.uint8)
+        self.dtype = own_type if like is None else like.dtype
         self.description = reader.description
         self._reader = reader
-        self._row_of = {path: row for row, path in enumerate(self.ids)}
+        self._pictures = list(pictures.values())
+        self._row_of = {name: row for row, name in enumerate(self.ids)}
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __contains__(self, path: str) -> bool:
-        return path in self._row_of
+    def __contains__(self, image_id: str) -> bool:
+        return image_id in self._row_of
 
-    def row_of(self, path: str) -> Optional[int]:
-        """The row of the photograph at this path, or None where it is none of them."""
-        return self._row_of.get(path)
+    def row_of(self, image_id: str) -> Optional[int]:
+        """The row of the picture with this id, or None where there is no such picture."""
+        return self._row_of.get(image_id)
 
     def read(self, rows: Sequence[int]) -> np.ndarray:
         """These rows: (len(rows), R, D), or (len(rows), S, S, 3) of pixels.
 
         Raises:
-            PhotographError: a file is no picture that can be read.
+            PhotographError: it is no picture that can be read.
         """
         values = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
         for place, row in enumerate(rows):
-            values[place] = self._reader.read(self.ids[row])
+            values[place] = self._reader.read(self._pictures[row])
         return values
 
     def problems(self) -> List[str]:
-        """The files that are no readable pictures, one line each."""
+        """The pictures that cannot be read, one line each."""
         found = []
-        for path in self.ids:
+        for picture in self._pictures:
             try:
-                load_picture(path, self._reader.image_size)
-            except Exception as error:  # Pillow's readers raise whatever a bad file leads to
-                found.append(f"{path} is not a readable picture: {error}")
+                self._reader.load(picture)
+            except PhotographError as error:
+                found.append(str(error))
         return found
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -62,20 +63,29 @@ def test_an_open_picture_is_read_too(photographs, description):
 
 def test_they_read_like_a_store(photographs, description):
     reader = PhotographReader(description)
-    them = Photographs(reader, photographs, np.float16)
-    assert (them.kind, them.shape, them.ids) == ("features", (2, *reader.row_shape), photographs)
-    assert [them.row_of(photographs[1]), them.row_of("c.png")] == [1, None]
+    with Image.open(photographs[1]) as opened:
+        opened.load()
+    them = Photographs(reader, {"one": photographs[0], "two": opened})
+    assert (them.kind, them.shape, them.ids) == ("features", (2, *reader.row_shape), ["one", "two"])
+    assert [them.row_of("two"), them.row_of("three")] == [1, None]
     rows = them.read([1, 0, 1])
-    assert rows.dtype == np.float16
-    assert np.array_equal(rows[0], reader.read(photographs[1]).astype(np.float16))
+    assert rows.dtype == np.float32
+    assert np.array_equal(rows[0], reader.read(photographs[1]))
     assert np.array_equal(rows[0], rows[2])
+
+
+def test_they_are_rounded_like_a_store(photographs, description):
+    reader = PhotographReader(description)
+    like = SimpleNamespace(dtype=np.dtype(np.float16))
+    [row] = Photographs(reader, {"one": photographs[0]}, like).read([0])
+    assert np.array_equal(row, reader.read(photographs[0]).astype(np.float16))
 
 
 def test_every_file_that_is_no_picture_is_named(photographs, tmp_path):
     (tmp_path / "c.png").write_text("no picture")
     reader = PhotographReader(pixels_description(20))
     paths = [*photographs, str(tmp_path / "c.png"), str(tmp_path / "none.png")]
-    problems = Photographs(reader, paths, np.uint8).problems()
+    problems = Photographs(reader, {path: path for path in paths}).problems()
     assert [line.split(" is not a readable picture")[0] for line in problems] == paths[2:]
     with pytest.raises(PhotographError, match=r"c\.png is not a readable picture"):
         reader.read(paths[2])

@@ -32,3 +32,8 @@ def prepare_multi30k():
 @pytest.fixture(scope="session")
 def check_data():
     return load_script("check_data")
+
+
+@pytest.fixture(scope="session")
+def convert_features():
+    return load_script("convert_features")
