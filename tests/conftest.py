@@ -170,14 +170,23 @@ def store(corpus, tmp_path_factory, write_store) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pixel_store(corpus, tmp_path_factory) -> Path:
+def extract(corpus, tmp_path_factory):
+    """A function that makes a store of the corpus's pictures by the real script: (options) -> path."""
+
+    def extract(options) -> Path:
+        path = tmp_path_factory.mktemp("extracted") / "images.h5"
+        script = ROOT / "preprocess" / "extract_features.py"
+        command = [sys.executable, script, "--images", corpus / "images", "--output", path]
+        subprocess.run([*command, "--workers", "0", *shlex.split(options)], check=True)
+        return path
+
+    return extract
+
+
+@pytest.fixture(scope="session")
+def pixel_store(extract) -> Path:
     """An image store with the pixels of every picture of the corpus, 64 x 64."""
-    path = tmp_path_factory.mktemp("pixels") / "pixels.h5"
-    script = ROOT / "preprocess" / "extract_features.py"
-    options = shlex.split("--raw --image-size 64 --workers 0")
-    command = [sys.executable, script, "--images", corpus / "images", "--output", path]
-    subprocess.run([*command, *options], check=True)
-    return path
+    return extract("--raw --image-size 64")
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ assert "multimodal_translation" in tasks.TASK_REGISTRY
 for arch in ("cross_modal_rnn", "cross_modal_rnn_tiny", "cross_modal_rnn_paper"):
     assert arch in models.ARCH_MODEL_REGISTRY
 assert "kd_label_smoothed_cross_entropy" in criterions.CRITERION_REGISTRY
-print("heavy:", sorted({{"torchvision", "matplotlib", "PIL", "sentencepiece"}} & set(sys.modules)))
+print("heavy:", sorted({{"torchvision", "matplotlib", "sentencepiece"}} & set(sys.modules)))
 """
 
 

@@ -155,7 +155,7 @@ class MultimodalTranslationTask(TranslationTask):
 
     # -- the image store ------------------------------------------------------------------------
 
-    def _image_store(self) -> Optional[Images]:
+    def image_store(self) -> Optional[Images]:
         """The opened store, or several as one, or None without --image-h5.
 
         Raises:
@@ -182,11 +182,11 @@ class MultimodalTranslationTask(TranslationTask):
             )
         super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
         pairs = self.datasets[split]
-        store = self._image_store()
+        store = self.image_store()
         if store is None:
             self.datasets[split] = CompleteDataset(pairs)
             return
-        self._check_store_fits_models(store)
+        self.check_images(store)
         paths = utils.split_paths(self.cfg.data)
         data = paths[(epoch - 1) % len(paths)] if split == self.cfg.train_subset else paths[0]
         ids = read_split_ids(self._split_files(data, combine), split)
@@ -210,7 +210,12 @@ class MultimodalTranslationTask(TranslationTask):
             self.cfg.upsample_primary,
         )
 
-    def _check_store_fits_models(self, store: Images) -> None:
+    def check_images(self, store: Images) -> None:
+        """Can the models that were loaded read these images?
+
+        Raises:
+            ValueError: they are of another kind than those of a model's training.
+        """
         found = [
             line
             for trained in self._trained
@@ -279,7 +284,7 @@ class MultimodalTranslationTask(TranslationTask):
         problems = self._option_problems(model_cfg)
         store = None
         try:
-            store = self._image_store()
+            store = self.image_store()
         except ValueError as error:
             problems += str(error).split("\n")
         if self.cfg.image_h5 is not None:
@@ -402,7 +407,7 @@ class MultimodalTranslationTask(TranslationTask):
 
     def state_dict(self) -> Dict[str, Any]:
         """fairseq's task state, the symbols of both dictionaries, and what the images were."""
-        store = self._image_store()
+        store = self.image_store()
         return {
             **super().state_dict(),
             "source_symbols": symbols(self.source_dictionary),
@@ -499,7 +504,7 @@ class MultimodalTranslationTask(TranslationTask):
         )
         if self._image_list is not None:
             return self._image_list.dataset(pairs)
-        if any(trained.format for trained in self._trained) and self.cfg.image_missing == "error":
+        if self.reads_images() and self.cfg.image_missing == "error":
             raise ValueError(
                 "the checkpoint was trained with images. Name the image of each input line with "
                 "--image-list, or give --image-missing mask to translate without images on purpose."
@@ -507,9 +512,9 @@ class MultimodalTranslationTask(TranslationTask):
         return pairs
 
     def _read_image_list(self) -> ImageList:
-        store = self._image_store()
+        store = self.image_store()
         if store is not None:
-            self._check_store_fits_models(store)
+            self.check_images(store)
         return ImageList(
             self.cfg.image_list,
             store,
@@ -517,6 +522,10 @@ class MultimodalTranslationTask(TranslationTask):
             self.cfg.image_list_weights,
             self.cfg.image_missing == "error",
         )
+
+    def reads_images(self) -> bool:
+        """Whether a model from a checkpoint was trained with images."""
+        return any(trained.format for trained in self._trained)
 
     @property
     def image_description(self) -> Optional[Description]:

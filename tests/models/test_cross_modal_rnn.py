@@ -11,11 +11,8 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.sequence_generator import SequenceGenerator
 from omegaconf import OmegaConf
 
-from caf_dkd_plugin.models.cross_modal_rnn import (
-    CrossModalRNNConfig,
-    CrossModalRNNModel,
-    ScaledEmbedding,
-)
+from caf_dkd_plugin.models.cross_modal_rnn import CrossModalRNNConfig, CrossModalRNNModel
+from caf_dkd_plugin.modules.scaled_embedding import ScaledEmbedding
 
 PAD, EOS = 1, 2
 R, D = 3, 10
@@ -445,7 +442,7 @@ def test_embeddings_are_read_scaled_by_the_root_of_their_width(shared):
     """So that they have a variance of 1, and those of the output layer one of 1 / d."""
     words = make_dictionary(map(str, range(1000)))
     torch.manual_seed(0)
-    embedding = ScaledEmbedding(words, 64)
+    embedding = ScaledEmbedding(len(words), 64, words.pad())
     tokens = torch.arange(4, len(words)).view(2, -1)
     assert_close(embedding(tokens), 8 * embedding.weight[tokens])
     assert embedding(tokens).std().item() == pytest.approx(1, abs=0.02)

@@ -90,7 +90,7 @@ def test_a_good_folder_passes_with_its_numbers(run, store):
         "test3 en-de 2 2 2 0 0",
     ]
     assert (
-        f"- {store}: 12 rows of features, 4 x 8 float16, resnet18 grid, weights none (aaaaaaaaaaaa)"
+        f"- {store}: 12 rows of features, 4 x 8 float16, resnet18 grid, weights none (SHA-256 aaaaaaaaaaaa)"
         in said
     )
     assert said[-1] == "no problems"

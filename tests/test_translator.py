@@ -1,0 +1,225 @@
+"""caf_dkd_plugin.Translator says what the commands say."""
+
+import shlex
+
+import numpy as np
+import pytest
+import sentencepiece
+import torch
+from PIL import Image
+
+from caf_dkd_plugin import Translator
+from caf_dkd_plugin.data.image_store import ImageStore
+
+SEARCH = {"beam": 2, "max_len_b": 20}  # conftest's GENERATION
+
+
+@pytest.fixture(scope="module")
+def translator(teacher, store):
+    return Translator.from_pretrained(teacher.best, image_h5=store)
+
+
+@pytest.fixture(scope="module")
+def lines(corpus, data_bin):
+    """The sentences of the test set and the ids of their images, None for none."""
+    sentences = (corpus / "text" / "test.en").read_text().splitlines()
+    ids = (data_bin / "test.images").read_text().splitlines()
+    return sentences, [image or None for image in ids]
+
+
+@pytest.fixture(scope="module")
+def photographer(train, extract, tmp_path_factory):
+    """A model of features that a real backbone made, and their store: (checkpoint, store)."""
+    store = extract("--backbone mobilenet_v3_small --weights none --image-size 64")
+    folder = tmp_path_factory.mktemp("photographer")
+    return train(folder, "--image-h5", store, "--max-epoch", "3").last, store
+
+
+# -- the same as the commands ---------------------------------------------------------------------
+
+
+def texts(translations):
+    return dict(enumerate(translation.text for translation in translations))
+
+
+def test_it_says_what_generate_says(translator, generate, teacher, store, lines):
+    expected = generate(teacher.best, "--image-h5", store)
+    for batch_size in (1, 8):
+        found = translator.translate(*lines, batch_size=batch_size, **SEARCH)
+        assert texts(found) == expected.hypotheses()
+    scores = [line.split("\t")[1] for line in expected.out.splitlines() if line.startswith("H-0\t")]
+    assert found[0].score == pytest.approx(float(scores[0]), rel=1e-4)
+
+
+def test_options_of_the_search_are_fairseqs(translator, generate, teacher, store, lines):
+    more = ("--beam", "3", "--lenpen", "3", "--max-len-b", "7")
+    expected = generate(teacher.best, "--image-h5", store, *more).hypotheses()
+    assert texts(translator.translate(*lines, beam=3, lenpen=3, max_len_b=7)) == expected
+    with pytest.raises(TypeError, match="beams"):
+        translator.translate(*lines, beams=3)
+
+
+def test_an_ensemble_is_that_of_generate(generate, teacher, student, store, lines):
+    paths = f"{teacher.best}:{student.best}"
+    expected = generate(paths, "--image-h5", store).hypotheses()
+    found = Translator.from_pretrained(paths, image_h5=store).translate(*lines, **SEARCH)
+    assert texts(found) == expected
+
+
+def test_without_images_it_translates_the_text_alone(translator, generate, teacher, lines):
+    sentences, _ = lines
+    expected = generate(teacher.best, "--image-missing", "mask").hypotheses()
+    assert texts(translator.translate(sentences, **SEARCH)) == expected
+
+
+def test_a_text_only_model_translates_too(train, generate, lines, tmp_path):
+    trained = train(tmp_path)
+    found = Translator.from_pretrained(trained.last).translate(lines[0], **SEARCH)
+    assert texts(found) == generate(trained.last).hypotheses()
+    assert all(translation.attention is None for translation in found)
+
+
+# -- photographs ----------------------------------------------------------------------------------
+
+
+def test_ids_paths_and_open_pictures_are_the_same(photographer, corpus, lines):
+    checkpoint, store = photographer
+    sentences, ids = lines
+    paths = [image and corpus / "images" / image for image in ids]
+    opened = [path and Image.open(path) for path in paths]
+    by_id = Translator.from_pretrained(checkpoint, image_h5=store)
+    expected = by_id.translate(sentences, ids, **SEARCH)
+    mixed = [(ids, paths, opened)[place % 3][place] for place in range(len(ids))]
+    without_store = Translator.from_pretrained(checkpoint)
+    for translator, images in (
+        (by_id, mixed),
+        (by_id, paths),
+        (without_store, paths),
+        (without_store, opened),
+    ):
+        found = translator.translate(sentences, images, **SEARCH)
+        assert texts(found) == texts(expected)
+        for one, other in zip(found, expected):
+            assert one.score == pytest.approx(other.score, abs=1e-3)
+    assert len({t.score for t in expected} - {t.score for t in by_id.translate(sentences)}) > 10
+
+
+def test_a_model_of_pixels_needs_nothing_but_its_checkpoint(
+    train, pixel_store, backbone_options, corpus, lines, tmp_path
+):
+    trained = train(tmp_path, "--image-h5", pixel_store, *backbone_options, "--max-epoch", "3")
+    sentences, ids = lines
+    paths = [image and corpus / "images" / image for image in ids]
+    by_id = Translator.from_pretrained(trained.last, image_h5=pixel_store)
+    expected = by_id.translate(sentences, ids, **SEARCH)
+    found = Translator.from_pretrained(trained.last).translate(sentences, paths, **SEARCH)
+    assert found[0].score == pytest.approx(expected[0].score, rel=1e-5)
+    assert texts(found) == texts(expected)
+
+
+# -- attention ------------------------------------------------------------------------------------
+
+
+def test_attention_is_the_models_map_of_each_sentence(translator, teacher, store, lines):
+    sentences, ids = lines
+    found = translator.translate(sentences, ids, **SEARCH)
+    [model] = translator._models
+    images = ImageStore(store)
+    for sentence, image, translation in zip(sentences, ids, found):
+        assert translation.source_tokens == [*sentence.split(), "</s>"]
+        if image is None:
+            assert translation.attention is None
+            continue
+        tokens = translator._task.source_dictionary.encode_line(sentence, add_if_not_exist=False)
+        features = torch.from_numpy(images.read([images.row_of(image)]))
+        with torch.no_grad():
+            maps = model.encoder(
+                tokens.long()[None], None, features, torch.ones(1, 4).bool(), need_maps=True
+            )["fusion_map"]
+        expected = maps[0].mean(dim=0).numpy()
+        np.testing.assert_allclose(translation.attention, expected, rtol=1e-4, atol=1e-6)
+
+
+# -- subwords -------------------------------------------------------------------------------------
+
+
+def test_subwords_are_cut_and_joined(train, fairseq, corpus, store, tmp_path):
+    text = corpus / "text"
+    sentencepiece.SentencePieceTrainer.train(
+        input=f"{text / 'train.en'},{text / 'train.de'}",
+        model_prefix=str(tmp_path / "spm"),
+        vocab_size=200,
+        minloglevel=2,
+    )
+    model = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "spm.model"))
+    for split in ("train", "valid", "test"):
+        for lang in ("en", "de"):
+            raw = (text / f"{split}.{lang}").read_text().splitlines()
+            pieces = [" ".join(model.encode(line, out_type=str)) for line in raw]
+            (tmp_path / f"{split}.{lang}").write_text("\n".join(pieces) + "\n")
+    data = tmp_path / "bin"
+    prefixes = [f"--{split}pref={tmp_path / split}" for split in ("train", "valid", "test")]
+    fairseq("preprocess", "-s", "en", "-t", "de", "--destdir", data, *prefixes)
+    for split in ("train", "valid", "test"):
+        (data / f"{split}.images").write_text((text / f"{split}.images").read_text())
+    trained = train(tmp_path / "model", "--image-h5", store, "--max-epoch", "2", data=data)
+    options = shlex.split("--task multimodal_translation --beam 2 --max-len-b 20 --num-workers 0")
+    (tmp_path / "list").write_text((text / "test.images").read_text())
+    run = fairseq(
+        *("interactive", data, *options, "--path", trained.last, "--image-h5", store),
+        *("--input", text / "test.en", "--image-list", tmp_path / "list", "--bpe", "sentencepiece"),
+        *("--sentencepiece-model", tmp_path / "spm.model"),
+    )
+    expected = [line.split("\t")[2] for line in run.out.splitlines() if line.startswith("D-")]
+    translator = Translator.from_pretrained(
+        trained.last, sentencepiece_model=tmp_path / "spm.model", image_h5=store
+    )
+    images = (text / "test.images").read_text().splitlines()
+    sentences = (text / "test.en").read_text().splitlines()
+    assert list(texts(translator.translate(sentences, images, **SEARCH)).values()) == expected
+
+
+# -- refusals -------------------------------------------------------------------------------------
+
+
+def test_as_many_images_as_sentences(translator):
+    with pytest.raises(ValueError, match="1 images for 2 sentences"):
+        translator.translate(["a", "b"], [None])
+
+
+def test_all_problems_are_named_at_once(translator, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(ValueError, match="sentence 1 has 1101 tokens") as error:
+        translator.translate(["a", "b " * 1100], ["none.png", None])
+    assert "none.png is no file, nor an id of " in str(error.value)
+
+
+def test_a_file_that_is_no_picture_is_named(photographer, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    translator = Translator.from_pretrained(photographer[0])
+    with pytest.raises(ValueError, match=r"text\.png is not a readable picture"):
+        translator.translate(["a"], [tmp_path / "text.png"])
+
+
+def test_a_text_only_model_refuses_images(train, store, tmp_path):
+    trained = train(tmp_path)
+    with pytest.raises(ValueError, match="trained without images and cannot use --image-h5"):
+        Translator.from_pretrained(trained.last, image_h5=store)
+    with pytest.raises(ValueError, match="trained without images and cannot use any"):
+        Translator.from_pretrained(trained.last).translate(["a"], [Image.new("RGB", (8, 8))])
+
+
+def test_features_of_unknown_origin_cannot_be_made(teacher, corpus):
+    translator = Translator.from_pretrained(teacher.best)
+    with pytest.raises(ValueError, match="their preprocessing is not the one of"):
+        translator.translate(["a"], [corpus / "images" / "test_00000.png"])
+
+
+def test_a_store_of_another_kind_is_refused(teacher, pixel_store):
+    with pytest.raises(ValueError, match=r"features of size 8, but .* has pictures of 64 x 64"):
+        Translator.from_pretrained(teacher.best, image_h5=pixel_store)
+
+
+def test_a_checkpoint_of_another_task_is_refused(stock):
+    with pytest.raises(ValueError, match="was trained with the task TranslationTask, not with"):
+        Translator.from_pretrained(stock("lstm").last)
