@@ -6,15 +6,17 @@ Give this folder to any fairseq command as ``--user-dir``. Importing it register
 * the architecture ``cross_modal_rnn`` and its presets,
 * the criterion ``kd_label_smoothed_cross_entropy``,
 
-and lets torch load fairseq's checkpoints safely (see :mod:`.checkpoints`).
+and lets torch load fairseq's checkpoints safely (see :mod:`.checkpoints.allow_list`). From Python,
+:class:`Translator` translates with a trained model.
 """
 
 __version__ = "0.1.0"
 
-from .checkpoints import allow_fairseq_classes
+from .checkpoints.allow_list import allow_fairseq_classes
 
 allow_fairseq_classes()
 
 from .criterions import kd_label_smoothed_cross_entropy  # noqa: E402, F401
 from .models import cross_modal_rnn  # noqa: E402, F401
 from .tasks import multimodal_translation  # noqa: E402, F401
+from .translator import Translator  # noqa: E402, F401

@@ -2,13 +2,17 @@
 
 import atexit
 import gc
+import os
 import random
+import re
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
 import caf_dkd_plugin.tasks.multimodal_translation as task_module
+from caf_dkd_plugin.data.image_store import Description, ImageStore, ImageStoreWriter
 
 KD = ("--criterion", "kd_label_smoothed_cross_entropy")
 VALIDATION = ("--task", "multimodal_translation", "--batch-size", "8", "--num-workers", "0")
@@ -236,12 +240,13 @@ def test_generate_refuses_another_folder(teacher, generate, data_copy, store):
 def interactive(fairseq, teacher, data_bin, store, tmp_path, monkeypatch):
     """A function that translates lines with a list of images: (lines, ids, *options) -> Run."""
 
-    def run(lines, ids, *options):
+    def run(lines, ids, *options, without_store=False):
         at_exit = []
         monkeypatch.setattr(atexit, "register", at_exit.append)
         for name, content in (("input", lines), ("images", ids)):
             (tmp_path / name).write_text("".join(f"{line}\n" for line in content))
-        use = ("--task", "multimodal_translation", "--image-h5", store, "--path", teacher.best)
+        images = () if without_store else ("--image-h5", store)
+        use = ("--task", "multimodal_translation", *images, "--path", teacher.best)
         translated = fairseq(
             *("interactive", data_bin, *use, "--beam", "2", "--max-len-b", "20"),
             *("--input", tmp_path / "input", "--image-list", tmp_path / "images", *options),
@@ -301,3 +306,170 @@ def test_an_unknown_image_stops_it(interactive, test_lines):
     lines, ids = test_lines
     with pytest.raises(ValueError, match=r"lacks 1 of the images of .*x\.png \(line 1\)"):
         interactive(lines, ["x.png", *ids[1:]], "--buffer-size", "2")
+
+
+# -- photographs ----------------------------------------------------------------------------------
+
+
+def test_interactive_reads_photographs(
+    interactive, train, generate, extract, corpus, test_lines, tmp_path
+):
+    """Ids, paths of the same pictures, and paths without any store, by their real backbone."""
+    extracted = extract("--backbone mobilenet_v3_small --weights none --image-size 64")
+    trained = train(tmp_path / "model", "--image-h5", extracted, "--max-epoch", "3")
+    lines, ids = test_lines
+    paths = [image and str(corpus / "images" / image) for image in ids]
+    mixed = [path if number % 2 else image for number, (image, path) in enumerate(zip(ids, paths))]
+    expected = generate(trained.last, "--image-h5", extracted).hypotheses()
+    use = ("--path", trained.last, "--buffer-size", "7", "--batch-size", "3")
+    for images in (ids, paths, mixed):
+        found = interactive(lines, images, *use, "--image-h5", extracted).hypotheses()
+        assert found == expected
+    assert interactive(lines, paths, *use, without_store=True).hypotheses() == expected
+    shuffled = interactive(lines, paths[1:] + paths[:1], *use, without_store=True)
+    assert shuffled.hypotheses() != expected
+
+
+def test_photographs_that_cannot_be_read_stop_it_before_it_starts(
+    interactive, train, pixel_store, backbone_options, test_lines, tmp_path
+):
+    trained = train(tmp_path / "model", "--image-h5", pixel_store, *backbone_options)
+    (tmp_path / "text.png").write_text("no picture")
+    lines, ids = test_lines
+    use = ("--path", trained.last, "--image-h5", pixel_store)
+    with pytest.raises(ValueError, match=r"text\.png is not a readable picture"):
+        interactive(lines, [str(tmp_path / "text.png"), *ids[1:]], *use)
+    with pytest.raises(ValueError, match=r"none\.png \(line 1\); nor are they files"):
+        interactive(lines, ["none.png", *ids[1:]], *use)
+
+
+def test_generate_refuses_a_list_for_interactive(teacher, generate, store, tmp_path):
+    (tmp_path / "list").write_text("train_00001.png\n")
+    for images in (("--image-h5", store), ("--image-missing", "mask")):
+        with pytest.raises(
+            ValueError, match="--image-list is for fairseq-interactive|no photograph"
+        ):
+            generate(teacher.best, *images, "--image-list", tmp_path / "list")
+
+
+# -- with and without images ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def telling_store(corpus, tmp_path):
+    """A store whose every region says, by a random vector of its own, which sense is meant."""
+    ids, senses = [], []
+    for split in ("train", "valid", "test"):
+        text = corpus / "text" / split
+        ids += text.with_suffix(".images").read_text().splitlines()
+        lines = text.with_suffix(".senses").read_text().splitlines()
+        senses += [line.split("\t")[1] for line in lines]
+    random = np.random.default_rng(0)
+    of_sense = {sense: random.normal(size=8) for sense in dict.fromkeys(senses)}
+    features = np.array([[of_sense[sense]] * 4 for sense in senses], dtype="float32")
+    path = tmp_path / "telling.h5"
+    writer = ImageStoreWriter(path, ids, (4, 8), "float32", Description("made-up", "", "", "", ""))
+    writer.write(range(len(ids)), features)
+    writer.finish()
+    return path
+
+
+def test_one_model_serves_with_and_without_images(
+    train, fairseq, data_bin, telling_store, tmp_path
+):
+    """A model that always saw the images is at a loss without them; with image dropout less so."""
+    losses = {}
+    for dropout in ("0", "0.5"):
+        quick = (
+            "--arch",
+            "cross_modal_rnn_tiny",
+            "--lr",
+            "0.003",
+            "--max-epoch",
+            "16",
+            *NO_DROPOUT,
+        )
+        use = ("--image-h5", telling_store, "--image-dropout", dropout)
+        trained = train(tmp_path / dropout, *quick, *use, "--disable-validation")
+        for name, changes in (
+            ("with", {}),
+            ("without", {"image_h5": None, "image_missing": "mask"}),
+        ):
+            run = fairseq(
+                *("validate", data_bin, *VALIDATION, "--path", trained.last),
+                *("--valid-subset", "train", "--model-overrides", repr(changes)),
+            )
+            losses[dropout, name] = float(re.search(r" loss ([\d.]+) ", run.text).group(1))
+    missed = {p: losses[p, "without"] - losses[p, "with"] for p in ("0", "0.5")}
+    assert missed["0"] > 0.05  # it did learn to look
+    assert 0 < missed["0.5"] < missed["0"] / 2
+    assert losses["0.5", "without"] < losses["0", "without"]
+
+
+# -- sizes and ways of reading --------------------------------------------------------------------
+
+
+def test_widths_may_all_differ(train, generate, fairseq, data_bin, store, tmp_path):
+    """With everything that is optional in encoder and decoder, through a resume to translations."""
+    widths = (
+        *("--encoder-embed-dim", "24", "--encoder-hidden-size", "40", "--encoder-layers", "2"),
+        *("--decoder-embed-dim", "28", "--decoder-hidden-size", "36", "--decoder-layers", "2"),
+        *("--fusion-dim", "20", "--fusion-ffn-dim", "30", "--fusion-heads", "4"),
+        *("--decoder-attention-heads", "5", "--rnn-cell", "lstm", "--decoder-input-feeding"),
+        *("--fusion-direction", "both", "--image-h5", store),
+    )
+    whole = train(tmp_path / "whole", *widths, "--max-epoch", "2")
+    train(tmp_path / "halves", *widths)
+    assert_equal_weights(train(tmp_path / "halves", *widths, "--max-epoch", "2").last, whole.last)
+    assert len(generate(whole.last, "--image-h5", store).hypotheses()) == 22
+    run = fairseq("validate", data_bin, *VALIDATION, "--path", whole.last)
+    assert f"loss {whole.run.logged('valid_loss')[-1]:g} " in run.text
+
+
+def test_several_stores_are_read_as_one(train, generate, store, tmp_path):
+    whole = ImageStore(store)
+    paths = [tmp_path / f"part{number}.h5" for number in range(3)]
+    for number, path in enumerate(paths):
+        rows = range(number, len(whole), 3)
+        ids = [whole.ids[row] for row in rows]
+        writer = ImageStoreWriter(path, ids, whole.shape[1:], "float32", whole.description)
+        writer.write(range(len(ids)), whole.read(rows))
+        writer.finish()
+    joined = os.pathsep.join(map(str, paths))
+    one = train(tmp_path / "one", "--image-h5", store)
+    several = train(tmp_path / "several", "--image-h5", joined)
+    assert_equal_weights(several.last, one.last)
+    expected = generate(one.last, "--image-h5", store).hypotheses()
+    assert generate(one.last, "--image-h5", joined).hypotheses() == expected
+
+
+# -- starting from another model ------------------------------------------------------------------
+
+
+def test_a_multimodal_model_starts_from_a_text_only_one(train, store, tmp_path):
+    text = train(tmp_path / "text", "--max-epoch", "3")
+    start = ("--image-h5", store, "--fusion-residual", "--init-from", text.last)
+    still = ("--lr", "1e-20", "--image-dropout", "0.5")
+    run = train(tmp_path / "images", *start, *still).run
+    assert run.logged("valid_loss")[-1] == text.run.logged("valid_loss")[-1]
+    assert "- zero, so that the fusion adds nothing at first: encoder.fusion.ffn.3.bias" in run.log
+    assert "- taken: decoder.embed_tokens.weight\n" in run.log
+
+
+def test_a_model_starts_from_fairseqs_lstm(train, stock, tmp_path):
+    sizes = {"--encoder-embed-dim": 16, "--encoder-hidden-size": 32, "--decoder-embed-dim": 16}
+    sizes.update({"--decoder-hidden-size": 16, "--rnn-cell": "lstm"})
+    options = [str(word) for pair in sizes.items() for word in pair]
+    found = {}
+    for name, start in (("random", ()), ("lstm", ("--init-from", stock("lstm").last))):
+        run = train(tmp_path / name, *options, "--decoder-input-feeding", *start).run
+        found[name] = run.logged("train_loss")[0]
+    assert re.search(r"- believed: the checkpoint does not tell its \d+ source symbols", run.log)
+    assert found["lstm"] < found["random"]
+
+
+def test_a_start_from_nothing_is_refused(train, stock, tmp_path):
+    with pytest.raises(ValueError, match=r"none\.pt does not exist"):
+        train(tmp_path, "--init-from", "none.pt")
+    with pytest.raises(ValueError, match="has the architecture transformer; a cross_modal_rnn can"):
+        train(tmp_path, "--init-from", stock("transformer").last)

@@ -5,7 +5,6 @@ Letters: B sentences, T target tokens, V target vocabulary.
 
 import math
 import os
-import pickle
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
@@ -14,6 +13,7 @@ from fairseq.data import data_utils
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from torch import Tensor
 
+from ..checkpoints.load import CheckpointError, load_checkpoint
 from ..data.dictionaries import first_difference, symbols
 from ..data.image_format import disagreements, format_of_model
 from ..data.joined_stores import Images
@@ -110,20 +110,15 @@ def load_teacher(paths: str, data: Optional[str], student: Student) -> FrozenTea
 
 
 def _load(path: str, data: Optional[str], student: Student) -> torch.nn.Module:
-    if not os.path.isfile(path):
-        raise TeacherError([f"--teacher-path {path} does not exist"])
+    try:
+        load_checkpoint(path)  # which says what is wrong with a file that fairseq stumbles over
+    except CheckpointError as error:
+        raise TeacherError([f"--teacher-path {line}" for line in error.problems]) from error
     overrides: Dict[str, Any] = {"eval_bleu": False}
     if data is not None:
         overrides["data"] = data
-    try:
-        state = checkpoint_utils.load_checkpoint_to_cpu(path, overrides)
-        cfg = state.get("cfg") or convert_namespace_to_omegaconf(state["args"])
-    except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError) as error:
-        raise TeacherError(
-            [
-                f"--teacher-path {path} is no fairseq checkpoint that can be loaded: {_one_line(error)}"
-            ]
-        ) from error
+    state = checkpoint_utils.load_checkpoint_to_cpu(path, overrides)
+    cfg = state.get("cfg") or convert_namespace_to_omegaconf(state["args"])
     _check_dictionaries_exist(path, cfg.task, data)
     try:
         [model], _, task = checkpoint_utils.load_model_ensemble_and_task(

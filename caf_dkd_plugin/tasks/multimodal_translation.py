@@ -18,6 +18,7 @@ from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import II, open_dict
 
+from ..checkpoints.initialise import initialise
 from ..data.complete_dataset import CompleteDataset
 from ..data.dictionaries import first_difference, symbols
 from ..data.image_format import (
@@ -110,6 +111,13 @@ class MultimodalTranslationConfig(TranslationConfig):
         default=None,
         metadata={
             "help": "folder with the teacher's dictionaries (default: the one its checkpoint names)"
+        },
+    )
+    init_from: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "start a new model from what fits it of this checkpoint: a cross_modal_rnn, such "
+            "as one without images, or fairseq's lstm; the log lists what was taken"
         },
     )
     valid_subset: str = II("dataset.valid_subset")
@@ -256,7 +264,12 @@ class MultimodalTranslationTask(TranslationTask):
         self._prepare_training(cfg)
         if getattr(cfg, "image_finetune_from", None) is not None:
             self._lr_factors = {"image_backbone": cfg.image_lr_factor}
-        return super().build_model(cfg, from_checkpoint)
+        model = super().build_model(cfg, from_checkpoint)
+        if self.cfg.init_from is not None:
+            store = self.image_store()
+            images = asdict(store.description) if store is not None else None
+            initialise(model, self.cfg.init_from, images)
+        return model
 
     def _check_use(self, model_cfg) -> None:
         """A model from a checkpoint and this command line: do they belong together?"""

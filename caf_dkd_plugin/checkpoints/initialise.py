@@ -1,0 +1,249 @@
+"""Give a new model what fits it of a trained one, such as a text-only model of the same data."""
+
+import logging
+import re
+from argparse import Namespace
+from typing import Any, Dict, List, NamedTuple, Optional
+
+import torch
+from torch import Tensor, nn
+
+from ..data.dictionaries import first_difference, symbols
+from .fairseq_lstm import (
+    NO_COUNTERPART,
+    QUERY,
+    SOURCE_EMBEDDING,
+    TARGET_EMBEDDING,
+    TARGET_READER,
+    Offer,
+    is_fairseq_lstm,
+    offers_of_lstm,
+)
+from .load import CheckpointError, PathLike, load_checkpoint
+
+FUSION = "encoder.fusion."
+
+logger = logging.getLogger(__name__)
+
+
+class Initialisation(NamedTuple):
+    """What came of it; as a string it is a report for people."""
+
+    path: str
+    taken: Dict[str, str]
+    """tensor of the model -> where it is from"""
+    left: Dict[str, str]
+    """tensor of the checkpoint -> why it was not taken"""
+    zeroed: List[str]
+    """tensors of the model that are zero now, so that the fusion adds nothing at first"""
+    kept: List[str]
+    """tensors of the model that stay as they were built"""
+    believed: List[str]
+    """what could not be checked"""
+
+    def __str__(self) -> str:
+        count = len(self.taken) + len(self.zeroed) + len(self.kept)
+        return "\n".join(
+            [
+                f"{self.path}: {len(self.taken)} of the model's {count} tensors were taken from it",
+                *(f"- taken: {name}{origin}" for name, origin in self.taken.items()),
+                *(f"- not taken: {name}: {reason}" for name, reason in self.left.items()),
+                *(
+                    f"- zero, so that the fusion adds nothing at first: {name}"
+                    for name in self.zeroed
+                ),
+                *(f"- stays as it was built: {name}" for name in self.kept),
+                *(f"- believed: {line}" for line in self.believed),
+            ]
+        )
+
+
+def initialise(
+    model: nn.Module, path: PathLike, images: Optional[Dict[str, str]] = None
+) -> Initialisation:
+    """Copy into a model what fits it of a checkpoint, and log what that was.
+
+    The checkpoint is a cross_modal_rnn, with or without images, or fairseq's lstm (see
+    :mod:`.fairseq_lstm`). What fits is what has the same name and shape, with two exceptions. When
+    the two differ in input feeding, the decoder's first layer takes the columns that read the
+    embedding, and those that read the last result become zero, so that it starts as it was without.
+    When the checkpoint has no fusion and the model one with a residual, the last layer of that
+    becomes zero, so that the model starts as the text-only one.
+
+    Args:
+        model: a freshly built cross_modal_rnn.
+        path: the checkpoint.
+        images: the description of the model's image store; a fusion that has learned to read
+            images of another kind is not taken. None: no such check.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be loaded, has another architecture or other
+            dictionaries, or nothing of it fits. The model is unchanged then.
+    """
+    here = model.state_dict(keep_vars=True)  # so that tied tensors are the same object
+    if QUERY not in here:
+        raise CheckpointError(
+            [f"only a cross_modal_rnn can start from {path}, and not a {type(model).__name__}"]
+        )
+    state = load_checkpoint(path)
+    offers = _offers(state, model, here, path)
+    believed = _compare_dictionaries(state, model, path)
+    reasons = {name: _why_not(name, offers, here) for name in offers}
+    reasons.update(_foreign_fusion(offers, state, images))
+    taken = {name: offer for name, offer in offers.items() if reasons[name] is None}
+    left = {
+        origin: _why_left(origin, offers, reasons)
+        for origin in state["model"]
+        if origin not in {offer.origin for offer in taken.values()}
+    }
+    if not taken:
+        raise CheckpointError(
+            [f"nothing of {path} fits this model"]
+            + [f"{origin}: {reason}" for origin, reason in left.items()]
+        )
+    zeroed = _last_of_fusion(model, offers)
+    with torch.no_grad():
+        for name, offer in taken.items():
+            here[name].copy_(offer.value)
+        for name in zeroed:
+            here[name].zero_()
+    report = Initialisation(
+        path=str(path),
+        taken={name: _origin_in_words(name, offer) for name, offer in taken.items()},
+        left=left,
+        zeroed=zeroed,
+        kept=[name for name in here if name not in taken and name not in zeroed],
+        believed=believed,
+    )
+    logger.info(report)
+    return report
+
+
+def _offers(
+    state: Dict[str, Any], model: nn.Module, here: Dict[str, Tensor], path: PathLike
+) -> Dict[str, Offer]:
+    """What the checkpoint has for each tensor of the model.
+
+    Raises:
+        CheckpointError: it has another architecture.
+    """
+    weights = state["model"]
+    if QUERY in weights:
+        offers = {name: Offer(name, value) for name, value in weights.items() if name in here}
+    elif is_fairseq_lstm(weights):
+        scales = {
+            SOURCE_EMBEDDING: model.encoder.embed_tokens.scale,
+            TARGET_EMBEDDING: model.decoder.embed_tokens.scale,
+        }
+        offers = offers_of_lstm(weights, here, scales, model.decoder.recurrence.heads)
+    else:
+        raise CheckpointError(
+            [
+                f"{path} has the architecture {_architecture(state)}; a cross_modal_rnn can start "
+                "from a cross_modal_rnn or from fairseq's lstm"
+            ]
+        )
+    _adapt_feeding(offers, here)
+    return offers
+
+
+def _architecture(state: Dict[str, Any]) -> str:
+    settings = state["cfg"]["model"] if state.get("cfg") else state.get("args")
+    if isinstance(settings, Namespace):
+        settings = vars(settings)
+    return (settings or {}).get("arch") or (settings or {}).get("_name") or "of an unknown name"
+
+
+def _compare_dictionaries(state: Dict[str, Any], model: nn.Module, path: PathLike) -> List[str]:
+    """What has to be believed, since only checkpoints of our task tell their symbols.
+
+    Raises:
+        CheckpointError: a dictionary differs.
+    """
+    problems, believed = [], []
+    for side, dictionary, embedding in (
+        ("source", model.encoder.dictionary, SOURCE_EMBEDDING),
+        ("target", model.decoder.dictionary, TARGET_EMBEDDING),
+    ):
+        here, there = symbols(dictionary), state.get("task_state", {}).get(f"{side}_symbols")
+        count = len(state["model"][embedding])
+        difference = None
+        if there is not None:
+            difference = first_difference(there, here)
+        elif count != len(here):
+            difference = f"the first has {count} symbols, the second {len(here)}"
+        else:
+            believed.append(
+                f"the checkpoint does not tell its {count} {side} symbols: they must be those of DATA "
+                "in the same order"
+            )
+        if difference:
+            problems.append(
+                f"{path} was trained with another {side} dictionary than that of DATA (first: "
+                f"checkpoint, second: DATA): {difference}. Binarise DATA with its dictionaries "
+                "(fairseq-preprocess --srcdict --tgtdict)."
+            )
+    if problems:
+        raise CheckpointError(problems)
+    return believed
+
+
+def _adapt_feeding(offers: Dict[str, Offer], here: Dict[str, Tensor]) -> None:
+    """Let the decoder's first layer read what it reads here, where only the last result differs."""
+    offer, wanted = offers[TARGET_READER], here[TARGET_READER]
+    width = offers[TARGET_EMBEDDING].value.size(1)
+    same_embedding = width == here[TARGET_EMBEDDING].size(1)
+    same_layer = len(offer.value) == len(wanted)
+    if same_embedding and same_layer and offer.value.shape != wanted.shape:
+        value = torch.zeros_like(wanted)
+        value[:, :width] = offer.value[:, :width]
+        rest = ", zero for the last result" if wanted.size(1) > width else ""
+        changes = [offer.change, f"only what reads the embedding{rest}"]
+        offers[TARGET_READER] = offer._replace(value=value, change="; ".join(filter(None, changes)))
+
+
+def _why_not(name: str, offers: Dict[str, Offer], here: Dict[str, Tensor]) -> Optional[str]:
+    """Why an offer cannot be taken; None when it can."""
+    value, wanted = offers[name].value, here[name]
+    if value.shape != wanted.shape:
+        return f"its shape is {tuple(value.shape)}, {name} has {tuple(wanted.shape)}"
+    tied = [other for other in offers if here[other] is wanted]
+    if not all(torch.equal(offers[other].value, value) for other in tied):
+        return f"the model has one matrix for {', '.join(tied)}, the checkpoint different ones"
+    return None
+
+
+def _foreign_fusion(
+    offers: Dict[str, Offer], state: Dict[str, Any], images: Optional[Dict[str, str]]
+) -> Dict[str, str]:
+    """Why the fusion of a checkpoint cannot be taken, tensor by tensor: other images."""
+    there = state.get("task_state", {}).get("images")
+    if images is None or there is None or images == there:
+        return {}
+    unequal = [f"{key} {there.get(key)!r}" for key in images if images[key] != there.get(key)]
+    reason = f"it has learned to read images of another kind: {', '.join(unequal)}"
+    return {name: reason for name in offers if name.startswith(FUSION)}
+
+
+def _last_of_fusion(model: nn.Module, offers: Dict[str, Offer]) -> List[str]:
+    """The last layer of a fusion with a residual, where the checkpoint has no fusion."""
+    fusion = model.encoder.fusion
+    if fusion is None or not fusion.residual or any(name.startswith(FUSION) for name in offers):
+        return []
+    last = len(fusion.ffn) - 1
+    return [f"{FUSION}ffn.{last}.{name}" for name, _ in fusion.ffn[last].named_parameters()]
+
+
+def _why_left(origin: str, offers: Dict[str, Offer], reasons: Dict[str, Optional[str]]) -> str:
+    for name, offer in offers.items():
+        if offer.origin == origin:
+            return reasons[name]
+    for pattern, reason in NO_COUNTERPART.items():
+        if re.fullmatch(pattern, origin):
+            return reason
+    return "the model has nothing like it"
+
+
+def _origin_in_words(name: str, offer: Offer) -> str:
+    origin = "" if offer.origin == name else f" from {offer.origin}"
+    return origin + (f" ({offer.change})" if offer.change else "")
