@@ -57,6 +57,7 @@ setup(
     extras_require={
         "dev": [
             "pytest>=8.0",  # make test
+            "hydra-core",  # tests of fairseq-hydra-train; fairseq says which version
             "packaging>=22.0",  # tests/test_packaging.py, to read the markers above
             "ruff>=0.17,<0.18",  # make lint, make format: what is well formatted changes with it
         ],
