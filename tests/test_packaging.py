@@ -19,7 +19,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Import name → name on PyPI, where the two differ. fairseq has two homes, one for each stack.
 FAIRSEQ = {"fairseq", "fairseq-fixed"}
-DISTRIBUTIONS = {"PIL": {"pillow"}, "fairseq": FAIRSEQ, "fairseq_cli": FAIRSEQ}
+DISTRIBUTIONS = {
+    "PIL": {"pillow"},
+    "hydra": {"hydra-core"},
+    "fairseq": FAIRSEQ,
+    "fairseq_cli": FAIRSEQ,
+}
 
 TARGETS = ["help", "install", "demo", "test", "lint", "format", "clean", "distclean", "find-python"]
 
