@@ -138,6 +138,49 @@ if ((lines != 20)); then
     exit 1
 fi
 
+# A part for each of two machines; the backbone learns from random weights or the given ones.
+step "pixels, in two stores"
+for part in 1 2; do
+    python preprocess/extract_features.py \
+        --images "$MULTI30K_ROOT/images" \
+        --list "$out/pictures" \
+        --raw \
+        --image-size 96 \
+        --shard "$part/2" \
+        --output "$out/pixels$part.h5"
+done
+layer=layer4
+if [[ -n ${MULTI30K_WEIGHTS:-} ]]; then layer=features.17; fi
+for updates in 5 10; do # stopped, and gone on with
+    step "fine-tune the backbone from $layer on, to update $updates"
+    fairseq-train "${training[@]}" \
+        --image-h5 "$out/pixels1.h5:$out/pixels2.h5" \
+        --image-backbone "${backbone[1]}" \
+        --image-backbone-weights "${backbone[3]}" \
+        --image-finetune-from "$layer" \
+        --init-from "$out/student/checkpoint_best.pt" \
+        --criterion label_smoothed_cross_entropy \
+        --label-smoothing 0.1 \
+        --max-update "$updates" \
+        --save-dir "$out/pixels" \
+        >"$out/pixels.log"
+    grep -q "num_updates=*: *$updates\b\|num_updates $updates\b" "$out/pixels.log"
+done
+grep -q "Loaded checkpoint $out/pixels/checkpoint_last.pt" "$out/pixels.log"
+
+step "translate with it"
+fairseq-generate "$data" --path "$out/pixels/checkpoint_last.pt" "${plugin[@]}" "${translating[@]}" \
+    --image-h5 "$out/pixels1.h5:$out/pixels2.h5" \
+    --image-missing mask \
+    --gen-subset valid1 \
+    --max-tokens 4000 \
+    >"$out/pixels.generate.log"
+lines=$(translations "$out/pixels.generate.log" | wc -l)
+if ((lines != 492)); then
+    echo "fairseq-generate gave $lines translations for 492 lines" >&2
+    exit 1
+fi
+
 step "score"
 sacrebleu "$data/text/$test.de" --input "$out/hypotheses" --metrics bleu --format text | tee "$out/score"
 grep -q '^BLEU|.* = [0-9]' "$out/score"
