@@ -1,10 +1,13 @@
 """Stores of pixels: the backbone runs, and learns, inside the model."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 import torchvision
 from fairseq import checkpoint_utils, tasks
+from fairseq.optim.fp16_optimizer import FP16Optimizer
 
 from caf_dkd_plugin.data.image_store import ImageStore, ImageStoreWriter
 from caf_dkd_plugin.data.photographs import pixels_description
@@ -151,6 +154,32 @@ def test_the_backbone_learns_at_its_own_rate(train, options, tmp_path, factor):
     after, before = backbone_weights(trained.last), initial_weights()
     moved = max((after[name].float() - before[name].float()).abs().max() for name in after)
     assert moved == pytest.approx(0.01 * factor, rel=0.02)
+
+
+def test_a_rate_of_its_own_in_half_precision(options, parse):
+    """fairseq's float32 copies of the weights keep the mark of the backbone's."""
+    half = ("--fp16", "--fp16-no-flatten-grads")
+    cfg = parse(*options, "--image-finetune-from", LAST, "--image-lr-factor", "0.1", *half)
+    task = tasks.setup_task(cfg.task)
+    model = task.build_model(cfg.model).half()
+    learning = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = FP16Optimizer.build_optimizer(cfg, learning)
+    before = [weight.clone() for weight in optimizer.fp32_params]
+    for weight in learning:
+        weight.grad = torch.ones_like(weight)
+    optimizer._needs_sync = True  # as after a backward pass
+    task.optimizer_step(optimizer, model, 0)
+    for copy, old, weight in zip(optimizer.fp32_params, before, learning):
+        rate = 0.001 if hasattr(weight, "param_group") else 0.01
+        torch.testing.assert_close(old - copy, torch.full_like(old, rate), rtol=1e-2, atol=0)
+
+
+def test_weights_in_one_tensor_cannot_be_told_apart(train, options, tmp_path, parse):
+    cfg = parse(*options, "--image-finetune-from", LAST)
+    task = tasks.setup_task(cfg.task)
+    model = task.build_model(cfg.model)
+    with pytest.raises(ValueError, match="add --fp16-no-flatten-grads, or use --memory-efficient"):
+        task.optimizer_step(SimpleNamespace(has_flat_params=True), model, 0)
 
 
 def test_a_resumed_training_equals_an_uninterrupted_one(finetuned, train, options, tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 
-from caf_dkd_plugin.data.image_ids import ImageIdsError, read_image_ids, write_image_ids
+from caf_dkd_plugin.data.image_ids import ImageIdsError, in_short, read_image_ids, write_image_ids
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,8 @@ def test_an_id_that_would_not_be_read_back_is_not_written(tmp_path, bad):
     with pytest.raises(ImageIdsError, match=r"train\.images, line 2: "):
         write_image_ids(path, ["a.jpg", bad])
     assert not path.exists()
+
+
+def test_a_message_shows_the_first_of_many():
+    assert in_short(["a", "b"]) == "a, b"
+    assert in_short(list("abcdefg")) == "a, b, c, d, e, ..."

@@ -125,3 +125,33 @@ def test_two_workers_give_the_batches_of_none(dataset, start):
         expected = collate(dataset, indices)["net_input"]
         for name, tensor in expected.items():
             assert torch.equal(batch["net_input"][name], tensor)
+
+
+@pytest.fixture
+def pixels(pairs, tmp_path):
+    """A data set of pictures of 2 x 5 pixels; every number of image i tells i, row, column, colour."""
+    path = tmp_path / "pixels.h5"
+    values = np.arange(3 * 2 * 5 * 3, dtype="uint8").reshape(3, 2, 5, 3) + 1
+    description = Description("", "", "", "", "")
+    writer = ImageStoreWriter(path, ["a", "b", "c"], (2, 5, 3), "uint8", description)
+    writer.write(range(3), values)
+    writer.finish()
+    return MultimodalDataset(pairs, ImageStore(path), ROWS), torch.from_numpy(values)
+
+
+def test_pixels_follow_the_sentences_as_torchvision_wants_them(pixels):
+    dataset, values = pixels
+    net_input = collate(dataset, [0, 1, 2])["net_input"]
+    black = torch.zeros(3, 2, 5, dtype=torch.uint8)
+    expected = torch.stack([values[0].permute(2, 0, 1), black, values[2].permute(2, 0, 1)])
+    assert torch.equal(net_input["images"], expected)
+    assert net_input["images"].dtype == torch.uint8
+    assert net_input["images"].is_contiguous()
+    assert net_input["image_mask"].tolist() == [[True], [False], [True]]
+    assert "image_features" not in net_input
+
+
+def test_pixels_are_there_also_when_nobody_has_an_image(pixels):
+    net_input = collate(pixels[0], [1])["net_input"]
+    assert net_input["images"].shape == (1, 3, 2, 5)
+    assert net_input["image_mask"].tolist() == [[False]]
