@@ -136,10 +136,13 @@ class Translator:
                 ``lenpen=0.8`` or ``max_len_b=50``.
 
         Raises:
-            ValueError: not as many images as sentences, images for a model that reads none, images
-                that are not there, sentences that are too long; all of them, one a line.
+            ValueError: a text instead of a list of them, not as many images as sentences, images
+                for a model that reads none, images that are not there, sentences that are too long;
+                the last three all at once, one a line.
             TypeError: fairseq has no such option of generation.
         """
+        if isinstance(sentences, str):
+            raise ValueError("translate takes a list of sentences: put the one into brackets")
         images = [None] * len(sentences) if images is None else list(images)
         if len(images) != len(sentences):
             raise ValueError(

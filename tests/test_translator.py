@@ -187,6 +187,11 @@ def test_as_many_images_as_sentences(translator):
         translator.translate(["a", "b"], [None])
 
 
+def test_a_text_is_no_list_of_sentences(translator):
+    with pytest.raises(ValueError, match="put the one into brackets"):
+        translator.translate("a man")
+
+
 def test_all_problems_are_named_at_once(translator, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(ValueError, match="sentence 1 has 1101 tokens") as error:

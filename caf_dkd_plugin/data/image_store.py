@@ -343,6 +343,11 @@ class _Header:
         try:
             with h5py.File(path, "r") as file:
                 return cls._from_file(path, file)
+        except (KeyError, TypeError) as error:
+            raise ImageStoreError(
+                f"{path} is damaged: its header lacks something or has too much ({error}); write it "
+                "again with preprocess/extract_features.py"
+            ) from error
         except OSError as error:
             raise ImageStoreError(
                 f"{path} is not a readable HDF5 file ({error}). It may be cut short or of another "

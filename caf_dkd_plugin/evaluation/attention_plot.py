@@ -8,6 +8,8 @@ from typing import Sequence, Tuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..data.pictures import load_picture
+
 PANEL_SIZE = 224
 """width and height in pixels of each copy of the picture"""
 CAPTION_HEIGHT = 22
@@ -54,7 +56,7 @@ def plot_attention(
     if outside:
         raise ValueError(f"there is no token {outside[0]} among {len(tokens)}: {' '.join(tokens)}")
 
-    plain = picture.convert("RGB").resize((PANEL_SIZE, PANEL_SIZE), Image.BILINEAR)
+    plain = Image.fromarray(load_picture(picture, PANEL_SIZE))
     panels = [(plain, "")]
     for place in shown:
         heat = attention[place].reshape(grid)

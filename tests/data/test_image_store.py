@@ -370,3 +370,17 @@ def test_the_description_is_readable_with_other_tools(path):
     with h5py.File(write_store(path, make_rows(2)), "r") as file:
         assert json.loads(file.attrs["description"]) == asdict(ABOUT)
         assert file["features"].chunks is None
+
+
+@pytest.mark.parametrize("name", ["version", "complete", "rows_per_block", "description"])
+def test_a_header_that_lacks_something_is_named(path, name):
+    change(path, lambda file: file.attrs.__delitem__(name))
+    with pytest.raises(ImageStoreError, match="damaged: its header lacks something"):
+        ImageStore(path)
+
+
+def test_a_description_with_more_in_it_is_refused(path):
+    more = json.dumps({**asdict(ABOUT), "colour": "blue"})
+    change(path, lambda file: file.attrs.__setitem__("description", more))
+    with pytest.raises(ImageStoreError, match=r"damaged: .*colour"):
+        ImageStore(path)

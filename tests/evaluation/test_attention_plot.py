@@ -67,3 +67,16 @@ def test_stack_puts_pictures_below_each_other():
     assert sheet.size == (20, 12)
     assert sheet.getpixel((0, 4)) == (255, 0, 0)
     assert sheet.getpixel((19, 5)) == (0, 0, 255)
+
+
+def test_the_picture_is_drawn_as_the_network_read_it(tmp_path):
+    """Turned upright, as all pictures are."""
+    picture = Image.new("RGB", (40, 40), "black")
+    picture.paste("white", (0, 0, 40, 20))  # white above
+    exif = Image.Exif()
+    exif[0x0112] = 3  # stored upside down
+    picture.rotate(180).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as opened:
+        plot = plot_attention(opened, TOKENS, np.zeros((3, 6)), [], (2, 3))
+    assert centre(plot, 0, 0, 1, 2, 3) == (255, 255, 255)
+    assert centre(plot, 0, 1, 1, 2, 3) == (0, 0, 0)

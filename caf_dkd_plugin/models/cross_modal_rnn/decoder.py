@@ -1,7 +1,7 @@
 """The decoder of ``cross_modal_rnn``: embeddings, an RNN with attention, the output layer.
 
-Letters: B sentences, S source tokens, T target tokens, M width of the encoder's output, V target
-vocabulary, h heads.
+Letters: B sentences, S source tokens, T target tokens, M width of the encoder's output, d width of
+the embeddings, V target vocabulary, h heads.
 """
 
 from typing import Dict, Optional

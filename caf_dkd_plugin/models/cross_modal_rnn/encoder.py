@@ -1,7 +1,7 @@
 """The encoder of ``cross_modal_rnn``: embeddings, cross-modal fusion, a bidirectional RNN.
 
-Letters: B sentences, S source tokens, R image regions, D feature size, H and W pixels, M width of
-the result, h heads.
+Letters: B sentences, S source tokens, d width of the embeddings, R image regions, D feature size, H
+and W pixels, M width of the result, h heads.
 """
 
 from typing import Dict, Optional, Tuple
@@ -121,7 +121,7 @@ class CrossModalRNNEncoder(FairseqEncoder):
             if need_maps:
                 maps = {"fusion_map": weights, "image_mask": image_mask}
         if self.recurrence is not None:
-            x = self.recurrence(x, mask.sum(dim=1))  # (B, S, H)
+            x = self.recurrence(x, mask.sum(dim=1))  # (B, S, M)
             x = F.dropout(x, self.dropout, self.training)
         return {"memory": x, "mask": mask, **maps}
 
