@@ -23,7 +23,8 @@ from caf_dkd_plugin.criterions import kd_label_smoothed_cross_entropy
 from caf_dkd_plugin.data.image_list import ImageList
 from caf_dkd_plugin.data.image_store import ImageStore
 from caf_dkd_plugin.data.pictures import load_picture
-from caf_dkd_plugin.data.split_images import SplitFiles, read_split_ids
+from caf_dkd_plugin.data.split_files import SplitFiles
+from caf_dkd_plugin.data.split_images import read_split_ids
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "walkthrough.md"

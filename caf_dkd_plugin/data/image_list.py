@@ -18,7 +18,8 @@ from .image_store import Description
 from .joined_stores import Images, JoinedStores
 from .multimodal_dataset import MultimodalDataset
 from .photographs import PhotographReader, Photographs
-from .split_images import SplitImagesError, image_rows
+from .split_files import SplitError
+from .split_images import image_rows
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class ImageList:
         self._images = _with_photographs(path, self._ids, store, description, weights_file)
         self._rows, absent = image_rows(self._images, self._ids, path)
         if absent and missing_is_error:
-            raise SplitImagesError(
+            raise SplitError(
                 [
                     f"{line}; nor are they files. Name ids of the store or paths of photographs, or "
                     "give --image-missing mask to translate these lines without an image."

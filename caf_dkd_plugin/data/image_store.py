@@ -16,9 +16,7 @@ attributes              JSON and scalars         ``format``, ``version``, ``comp
                                                  ``description`` (where the rows come from)
 ======================  =======================  ==========================================================
 
-The rows lie contiguous and preallocated, so they are read and written through a memory map at the
-data set's offset: no HDF5 call happens while rows are read or written, no open handle crosses a
-fork or a pickle, and a writer that is killed cannot damage the file's structure.
+The rows lie contiguous and preallocated (see :mod:`.contiguous_hdf5`).
 """
 
 import hashlib
@@ -30,6 +28,8 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import h5py
 import numpy as np
+
+from .contiguous_hdf5 import create_contiguous
 
 FORMAT_NAME = "caf-dkd image store"
 FORMAT_VERSION = 1
@@ -146,17 +146,7 @@ class ImageStoreWriter:
             layout["rows_done"] = ((len(ids),), "uint8")
             layout["block_sha256"] = ((blocks, 32), "uint8")
             for name, (size, kind) in layout.items():
-                creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-                creation.set_layout(h5py.h5d.CONTIGUOUS)
-                creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-                creation.set_obj_track_times(False)  # the same rows make the same file
-                h5py.h5d.create(
-                    file.id,
-                    name.encode(),
-                    h5py.h5t.py_create(np.dtype(kind)),
-                    h5py.h5s.create_simple(size),
-                    creation,
-                )
+                create_contiguous(file, name, size, kind)
         os.replace(embryo, self._partial)
 
     def _check_same_beginning(self, ids, shape, dtype, description) -> None:

@@ -1,45 +1,16 @@
-"""Which sentence of a binarised split has which image.
+"""Which sentence of a binarised split has which image."""
 
-fairseq may read a split from several pairs of files (``train``, ``train1`` ...) and repeat the first
-of them (``--upsample-primary``); the ids of ``SPLIT.images`` follow it through that. What happens
-later (filtering by length, shuffling, batching) goes by the sentence's index and needs no care.
-"""
-
-import itertools
-import os
 from pathlib import Path
-from typing import List, NamedTuple, Tuple
+from typing import List, Tuple
 
 import numpy as np
-from fairseq.data import data_utils, indexed_dataset
 
 from .image_ids import ImageIdsError, in_short, read_image_ids
 from .joined_stores import Images
+from .split_files import SplitError, SplitFiles, find_parts
 
 NO_IMAGE = -1
 """the row of a sentence without an image"""
-
-
-class SplitFiles(NamedTuple):
-    """How fairseq finds the files of a split."""
-
-    data: str
-    """a binarised folder"""
-    source_lang: str
-    target_lang: str
-    dataset_impl: str
-    combine: bool
-    """read SPLIT1, SPLIT2 ... too, as fairseq does for the training set"""
-    upsample_primary: int
-    """how often the first of several parts is repeated"""
-
-
-class SplitImagesError(ValueError):
-    """The images of a split do not fit its sentences; `problems` has one line each."""
-
-    def __init__(self, problems: List[str]):
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 def read_split_ids(files: SplitFiles, split: str) -> List[str]:
@@ -49,15 +20,15 @@ def read_split_ids(files: SplitFiles, split: str) -> List[str]:
         one id a sentence, "" where a sentence has no image on purpose.
 
     Raises:
-        SplitImagesError: a list is missing, unreadable or has a wrong number of lines.
+        SplitError: a list is missing, unreadable or has a wrong number of lines.
     """
     parts, problems = [], []
-    for part, sentences in _parts(files, split):
-        path = Path(files.data) / f"{part}.images"
+    for part in find_parts(files, split):
+        path = Path(files.data) / f"{part.name}.images"
         if not path.is_file():
             problems.append(
-                f"{path} does not exist. It names the image of each of the {sentences} sentences "
-                f"of {part}, one id a line; an empty line means that there is none on purpose."
+                f"{path} does not exist. It names the image of each of the {part.sentences} sentences "
+                f"of {part.name}, one id a line; an empty line means that there is none on purpose."
             )
             continue
         try:
@@ -65,17 +36,15 @@ def read_split_ids(files: SplitFiles, split: str) -> List[str]:
         except ImageIdsError as error:
             problems.append(str(error))
             continue
-        if len(ids) != sentences:
+        if len(ids) != part.sentences:
             problems.append(
-                f"{path} has {len(ids)} lines, but {part} in {files.data} has {sentences} "
+                f"{path} has {len(ids)} lines, but {part.name} in {files.data} has {part.sentences} "
                 "sentences. There must be one line for each sentence, in the same order."
             )
         parts.append(ids)
     if problems:
-        raise SplitImagesError(problems)
-    if len(parts) > 1:
-        parts[0] = parts[0] * files.upsample_primary
-    return list(itertools.chain.from_iterable(parts))
+        raise SplitError(problems)
+    return files.in_order(parts)
 
 
 def image_rows(store: Images, ids: List[str], split: str) -> Tuple[np.ndarray, List[str]]:
@@ -110,34 +79,3 @@ def with_remedy(absent: List[str]) -> List[str]:
         "without an image."
         for line in absent
     ]
-
-
-def _parts(files: SplitFiles, split: str) -> List[Tuple[str, int]]:
-    """The parts that fairseq reads for a split and their numbers of sentences."""
-    found = []
-    for number in itertools.count():
-        part = f"{split}{number or ''}"
-        prefix = _source_prefix(files, part)
-        if prefix is None:
-            break
-        dataset = data_utils.load_indexed_dataset(prefix, None, files.dataset_impl)
-        found.append((part, len(dataset)))
-        if not files.combine:
-            break
-    if not found:
-        raise SplitImagesError(
-            [
-                f"{files.data} has no split {split!r} for {files.source_lang}-{files.target_lang}. "
-                "Binarise it with fairseq-preprocess, or name another."
-            ]
-        )
-    return found
-
-
-def _source_prefix(files: SplitFiles, part: str):
-    source, target = files.source_lang, files.target_lang
-    for pair in (f"{source}-{target}", f"{target}-{source}"):
-        prefix = os.path.join(files.data, f"{part}.{pair}.{source}")
-        if indexed_dataset.dataset_exists(prefix, impl=files.dataset_impl):
-            return prefix
-    return None

@@ -32,13 +32,8 @@ from ..data.image_list import ImageList
 from ..data.image_store import Description
 from ..data.joined_stores import Images, open_stores
 from ..data.multimodal_dataset import MultimodalDataset
-from ..data.split_images import (
-    SplitFiles,
-    SplitImagesError,
-    image_rows,
-    read_split_ids,
-    with_remedy,
-)
+from ..data.split_files import SplitError, SplitFiles
+from ..data.split_images import image_rows, read_split_ids, with_remedy
 from ..distillation.teacher import FrozenTeacher, Student, TeacherError, load_teacher
 from ..learning_rates import scaled_learning_rates
 
@@ -200,7 +195,7 @@ class MultimodalTranslationTask(TranslationTask):
         ids = read_split_ids(self._split_files(data, combine), split)
         rows, absent = image_rows(store, ids, split)
         if absent and self.cfg.image_missing == "error":
-            raise SplitImagesError(with_remedy(absent))
+            raise SplitError(with_remedy(absent))
         with_image = int((rows >= 0).sum())
         logger.info(
             f"{data} {split}: {with_image} of {len(rows)} sentences have an image"
@@ -365,7 +360,7 @@ class MultimodalTranslationTask(TranslationTask):
         for data, split, combine in wanted:
             try:
                 ids = read_split_ids(self._split_files(data, combine), split)
-            except SplitImagesError as error:
+            except SplitError as error:
                 found += error.problems
                 continue
             if store is not None and self.cfg.image_missing == "error":

@@ -4,10 +4,9 @@ import pytest
 from fairseq import tasks
 
 from caf_dkd_plugin.data.image_store import ImageStore
+from caf_dkd_plugin.data.split_files import SplitError, SplitFiles
 from caf_dkd_plugin.data.split_images import (
     NO_IMAGE,
-    SplitFiles,
-    SplitImagesError,
     image_rows,
     read_split_ids,
 )
@@ -53,7 +52,7 @@ def test_a_wrong_count_names_both_numbers_of_every_part(data_copy):
     copy_split(data_copy, "valid", data_copy, "train1")
     (data_copy / "train.images").write_text("a.png\n" * 63)
     (data_copy / "train1.images").write_text("a.png\n" * 22)
-    with pytest.raises(SplitImagesError) as caught:
+    with pytest.raises(SplitError) as caught:
         read_split_ids(files_of(data_copy, combine=True), "train")
     first, second = caught.value.problems
     assert first.startswith(
@@ -65,20 +64,18 @@ def test_a_wrong_count_names_both_numbers_of_every_part(data_copy):
 
 def test_a_missing_list_says_what_it_must_hold(data_copy):
     (data_copy / "test.images").unlink()
-    with pytest.raises(
-        SplitImagesError, match=r"test\.images does not exist.* 22 sentences of test"
-    ):
+    with pytest.raises(SplitError, match=r"test\.images does not exist.* 22 sentences of test"):
         read_split_ids(files_of(data_copy), "test")
 
 
 def test_an_unreadable_list_is_a_problem_of_the_split(data_copy):
     (data_copy / "test.images").write_text(" a.png\n")
-    with pytest.raises(SplitImagesError, match=r"test\.images, line 1: .* spaces around the id"):
+    with pytest.raises(SplitError, match=r"test\.images, line 1: .* spaces around the id"):
         read_split_ids(files_of(data_copy), "test")
 
 
 def test_a_missing_split_is_named(data_bin):
-    with pytest.raises(SplitImagesError, match="has no split 'test7' for en-de"):
+    with pytest.raises(SplitError, match="has no split 'test7' for en-de"):
         read_split_ids(files_of(data_bin), "test7")
 
 
