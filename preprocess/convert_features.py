@@ -34,6 +34,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from caf_dkd_plugin.command_line import positive
 from caf_dkd_plugin.data.feature_files import LOADERS, Source, open_source, reading
 from caf_dkd_plugin.data.feature_layouts import (
     AUTO,
@@ -196,17 +197,7 @@ class Conversion:
 
     def differences(self, store: ImageStore, description: Description) -> List[str]:
         """What a finished store has otherwise than it would be written now."""
-        found = description.differences(vars(store.description), "now", "there")
-        if store.shape[1:] != self.row_shape or store.dtype != self.dtype:
-            found.insert(
-                0,
-                f"rows {store.shape[1:]} {store.dtype} there, {self.row_shape} {self.dtype} now",
-            )
-        lacking = [name for name in self.ids if name not in store]
-        surplus = sorted(set(store.ids) - set(self.ids))
-        for what, names in (("not in it", lacking), ("in it but no longer named", surplus)):
-            if names:
-                found.append(f"{len(names)} images {what}: {in_short(names)}")
+        found = store.differences(self.ids, self.row_shape, self.dtype.name, description)
         return found or self._changed_rows(store)
 
     def _changed_rows(self, store: ImageStore) -> List[str]:
@@ -328,7 +319,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     add(
         "--grid",
         metavar=("H", "W"),
-        type=_positive,
+        type=positive,
         nargs=2,
         help="rows and columns of a grid that is stored flat, (N, H*W*D)",
     )
@@ -353,13 +344,6 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     )
     add("--overwrite", action="store_true", help="replace a store that holds something else")
     return parser.parse_args(argv)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not a positive number")
-    return number
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -14,7 +14,6 @@ import logging
 import os
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -25,7 +24,8 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from caf_dkd_plugin.data.image_ids import ImageIdsError, in_short, read_image_ids
+from caf_dkd_plugin.command_line import positive
+from caf_dkd_plugin.data.image_ids import ImageIdsError, read_image_ids
 from caf_dkd_plugin.data.image_store import (
     Description,
     ImageStore,
@@ -188,26 +188,6 @@ def _as_it_is(batch: Batch) -> Batch:
     return batch
 
 
-def differences(
-    store: ImageStore,
-    ids: List[str],
-    row_shape: Tuple[int, ...],
-    dtype: str,
-    description: Description,
-) -> List[str]:
-    """What a finished store has otherwise than this run would write it, in words."""
-    found = []
-    if store.shape[1:] != row_shape or store.dtype != dtype:
-        found.append(f"rows {store.shape[1:]} {store.dtype} there, {row_shape} {dtype} now")
-    found += description.differences(asdict(store.description), "now", "there")
-    lacking = [name for name in ids if name not in store]
-    surplus = sorted(set(store.ids) - set(ids))
-    for what, names in (("not in it", lacking), ("in it but no longer wanted", surplus)):
-        if names:
-            found.append(f"{len(names)} images {what}: {in_short(names)}")
-    return found
-
-
 def readable(folder: Path, image_id: str, image_size: int) -> bool:
     """Whether the file is a picture that can be read."""
     return not PictureBatches(folder, [image_id], [[0]], image_size)[0].broken
@@ -281,7 +261,7 @@ def _accept_finished(args, ids: List[str], wanted: Rows) -> None:
         ids = [
             name for name in ids if name in store or readable(args.images, name, args.image_size)
         ]
-    found = differences(store, ids, wanted.shape, wanted.dtype, wanted.description)
+    found = store.differences(ids, wanted.shape, wanted.dtype, wanted.description)
     if found:
         raise ExtractionError(
             f"{args.output} exists and was written otherwise: {'; '.join(found)}. Write to another "
@@ -315,8 +295,8 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     )
     add("--seed", type=int, default=1, help=f"of the random weights of --weights {RANDOM}")
     add("--layer", choices=LAYERS, default="grid", help="the last feature map, or its mean")
-    add("--image-size", type=_positive, default=224, help="side of the square each becomes")
-    add("--batch-size", type=_positive, default=32, help="pictures in one pass")
+    add("--image-size", type=positive, default=224, help="side of the square each becomes")
+    add("--batch-size", type=positive, default=32, help="pictures in one pass")
     add(
         "--workers",
         type=int,
@@ -354,13 +334,6 @@ def _refuse_features_options(parser: argparse.ArgumentParser, args: argparse.Nam
             f"--raw writes pixels, so {', '.join(given)} would have no effect: leave it out here, "
             "and give the backbone to fairseq-train"
         )
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not a positive number")
-    return number
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

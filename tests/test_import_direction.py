@@ -17,7 +17,7 @@ ALLOWED = {
     "distillation": {"checkpoints", "data"},  # the teacher is a checkpoint, and must agree
     "data": {"modules"},  # photographs are read by a backbone
     "evaluation": {"data"},
-    "checkpoints": {"data"},  # they compare dictionaries
+    "checkpoints": {"command_line", "data"},  # they compare dictionaries
 }
 NO_FAIRSEQ = [
     "modules/",

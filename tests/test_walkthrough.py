@@ -294,7 +294,7 @@ def shapes(walk) -> Dict[str, str]:
     with mock.patch.object(kd_label_smoothed_cross_entropy, "distillation_loss", losses):
         task.train_step(batch, model, criterion, optimizer, update_num=0)
     seen["sample.teacher.log_probs"] = shape_of(samples[0]["teacher"]["log_probs"])
-    [(student_log_probs, teacher_log_probs, real, _)] = [
+    [(student_log_probs, teacher_log_probs, real, *_)] = [
         call.args for call in losses.call_args_list
     ]
     seen["student_log_probs"] = shape_of(student_log_probs)

@@ -18,6 +18,7 @@ from typing import Any, Dict, List, Optional, Sequence
 import torch
 from torch import Tensor
 
+from ..command_line import positive
 from ..data.dictionaries import first_difference
 from ..data.image_ids import in_short
 from .load import CheckpointError, load_checkpoint
@@ -184,7 +185,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
         group.add_argument(
             f"--num-{unit}-checkpoints",
             metavar="COUNT",
-            type=_positive,
+            type=positive,
             help=f"average the last COUNT {name} of the folder",
         )
     add(
@@ -200,13 +201,6 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     elif args.checkpoint_upper_bound is not None:
         parser.error("--checkpoint-upper-bound needs --num-epoch-checkpoints or --num-update-...")
     return args
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not a positive number")
-    return number
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -30,6 +30,7 @@ import h5py
 import numpy as np
 
 from .contiguous_hdf5 import create_contiguous
+from .image_ids import in_short
 
 FORMAT_NAME = "caf-dkd image store"
 FORMAT_VERSION = 1
@@ -289,6 +290,25 @@ class ImageStore:
         if self._map is None:
             self._map = np.memmap(self.path, self.dtype, "r", self._offset, self.shape)
         return self._map
+
+    def differences(
+        self,
+        ids: Sequence[str],
+        row_shape: Tuple[int, ...],
+        dtype: str,
+        description: Description,
+    ) -> List[str]:
+        """What this store has otherwise than one with these arguments would, in words."""
+        found = []
+        if self.shape[1:] != row_shape or self.dtype != dtype:
+            found.append(f"rows {self.shape[1:]} {self.dtype} there, {row_shape} {dtype} now")
+        found += description.differences(asdict(self.description), "now", "there")
+        lacking = [name for name in ids if name not in self]
+        surplus = sorted(set(self.ids) - set(ids))
+        for what, names in (("not in it", lacking), ("in it but no longer wanted", surplus)):
+            if names:
+                found.append(f"{len(names)} images {what}: {in_short(names)}")
+        return found
 
     def problems(self) -> List[str]:
         """Read every row and report NaN or infinite values and blocks whose hash does not fit."""

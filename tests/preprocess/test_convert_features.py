@@ -341,7 +341,7 @@ def test_a_store_with_something_else_is_kept(run, refused, write, listed, output
     np.save(path, values)
     assert "1 rows with other values: 3.jpg" in refused([path], ids)
     message = refused([write("b.npy", values[1:])], [listed([*NAMES[1:5], "x.jpg"], "b")])
-    assert "1 images not in it: x.jpg; 2 images in it but no longer named: 0.jpg, 5.jpg" in message
+    assert "1 images not in it: x.jpg; 2 images in it but no longer wanted: 0.jpg, 5.jpg" in message
     assert run([path], ids, "--overwrite")[0] == 0
     np.testing.assert_array_equal(rows(output)[:, 0], values.astype("float16"))
 

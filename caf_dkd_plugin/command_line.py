@@ -1,0 +1,11 @@
+"""What the command lines of our own programs have in common."""
+
+import argparse
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, as argparse's `type`."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not a positive number")
+    return number
