@@ -28,6 +28,8 @@ def scaled_learning_rates(groups: ParamGroups, factors: Mapping[str, float]) -> 
             # an optimiser may count its steps here; each part was counted alike
             kept = {"params": group["params"], "lr": group["lr"]}
             group.update({**divided[0], **kept})
+            if "lr_old" in group:  # fairseq's NAG: the rate of its last step
+                group["lr_old"] = group["lr"]
         groups[:] = whole
 
 
@@ -36,7 +38,8 @@ def _divide(group: Dict[str, Any], factors: Mapping[str, float]) -> ParamGroups:
     for parameter in group["params"]:
         factor = factors.get(getattr(parameter, "param_group", None), 1.0)
         by_factor.setdefault(factor, []).append(parameter)
+    rates = [name for name in ("lr", "lr_old") if name in group]
     return [
-        {**group, "params": parameters, "lr": group["lr"] * factor}
+        {**group, "params": parameters, **{name: group[name] * factor for name in rates}}
         for factor, parameters in by_factor.items()
     ]

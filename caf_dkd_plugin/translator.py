@@ -25,6 +25,7 @@ from .data.joined_stores import Images, JoinedStores
 from .data.multimodal_dataset import MultimodalDataset
 from .data.photographs import PhotographReader, Photographs
 from .data.split_images import NO_IMAGE
+from .distillation.teacher import reads_images
 from .tasks.multimodal_translation import MultimodalTranslationTask
 
 PathLike = Union[str, "os.PathLike[str]"]
@@ -196,7 +197,8 @@ class Translator:
         if "image_mask" not in net_input:
             return {}
         inputs = {name: x for name, x in net_input.items() if name != "prev_output_tokens"}
-        maps = self._models[0].encoder(**inputs, need_maps=True)["fusion_map"]  # (B, h, S, R)
+        reader = next(model for model in self._models if reads_images(model))
+        maps = reader.encoder(**inputs, need_maps=True)["fusion_map"]  # (B, h, S, R)
         shown = net_input["image_mask"].any(dim=1).nonzero().squeeze(1).tolist()
         return {row: maps[row].mean(dim=0).float().cpu().numpy() for row in shown}
 
@@ -241,6 +243,7 @@ class Translator:
         if foreign:
             photographs = Photographs(self._photograph_reader(store), foreign, like=store)
             problems += photographs.problems()
+            self._task.check_images(photographs)
             source = photographs if store is None else JoinedStores([store, photographs])
         rows = [NO_IMAGE if name is None else source.row_of(name) for name in names]
         return np.array(rows, dtype=np.int64), source

@@ -118,6 +118,20 @@ def test_a_resumed_training_equals_an_uninterrupted_one(student, train, store, t
     assert resumed.run.logged("valid_loss")[-1] == student.run.logged("valid_loss")[-1]
 
 
+def test_going_on_with_another_store_or_dictionary_is_refused(
+    train, store, write_store, data_copy, tmp_path
+):
+    train(tmp_path / "model", "--image-h5", store)
+    foreign = Description("resnet50", "grid", "none", "1" * 64, "none")
+    other = write_store(tmp_path / "other.h5", ImageStore(store).ids, description=foreign)
+    with pytest.raises(ValueError, match="images of another kind: backbone 'made-up' so far"):
+        train(tmp_path / "model", "--image-h5", other, "--max-epoch", "2")
+    dictionary = data_copy / "dict.de.txt"
+    dictionary.write_text("".join(reversed(dictionary.read_text().splitlines(keepends=True))))
+    with pytest.raises(ValueError, match=r"another target dictionary than dict\.de\.txt"):
+        train(tmp_path / "model", "--image-h5", store, "--max-epoch", "2", data=data_copy)
+
+
 def test_half_batches_and_update_freq_equal_whole_batches(train, store, teacher, tmp_path):
     options = (
         *("--image-h5", store, *KD, "--teacher-path", teacher.best, *NO_DROPOUT),

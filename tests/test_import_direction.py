@@ -13,7 +13,7 @@ ALLOWED = {
     "modules": set(),
     "models": {"modules"},
     "criterions": {"distillation"},
-    "tasks": {"checkpoints", "data", "distillation", "learning_rates"},
+    "tasks": {"checkpoints", "data", "distillation", "learning_rates", "modules"},
     "distillation": {"checkpoints", "data"},  # the teacher is a checkpoint, and must agree
     "data": {"modules"},  # photographs are read by a backbone
     "evaluation": {"data"},
@@ -30,6 +30,8 @@ NO_FAIRSEQ = [
     "data/feature_files.py",
     "data/feature_layouts.py",
     "distillation/losses.py",
+    "distillation/divergences.py",
+    "distillation/top_k.py",
     "learning_rates.py",
     "checkpoints/",
 ]

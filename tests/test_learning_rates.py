@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from fairseq.optim.nag import NAG
 
 from caf_dkd_plugin.learning_rates import scaled_learning_rates
 
@@ -29,6 +30,7 @@ def step(weights, optimizer, factors):
         (torch.optim.SGD, {"momentum": 0.9}),
         (torch.optim.Adam, {}),
         (torch.optim.AdamW, {"weight_decay": 0.1}),
+        (NAG, {"momentum": 0.9}),
     ],
 )
 def test_it_is_the_step_of_an_optimiser_with_that_rate(optimiser, options):

@@ -112,6 +112,15 @@ def test_a_sentence_without_an_image_costs_no_pass_and_changes_nobody(finetuned)
     assert seen == [7, 7, 1]  # one even where nobody has an image: the graph stays the same
 
 
+def test_features_for_a_model_of_pictures_are_refused(finetuned):
+    [model], _, task = load(finetuned.best)
+    net_input = batch(task)
+    features = torch.zeros(8, 4, 576)
+    del net_input["images"]
+    with pytest.raises(ValueError, match="makes features of pictures itself"):
+        model(**{**net_input, "image_features": features})
+
+
 def test_without_any_image_the_answer_is_that_of_hidden_ones(finetuned):
     [model], _, task = load(finetuned.best)
     net_input = batch(task)
@@ -174,12 +183,35 @@ def test_a_rate_of_its_own_in_half_precision(options, parse):
         torch.testing.assert_close(old - copy, torch.full_like(old, rate), rtol=1e-2, atol=0)
 
 
+def test_the_files_of_the_beginning_are_not_needed_to_go_on(train, pixel_store, tmp_path):
+    """Neither the backbone's weights nor the model that the training started from."""
+    network = torchvision.models.squeezenet1_1()
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    text = train(tmp_path / "text")
+    options = (
+        *("--image-h5", pixel_store, "--image-backbone", "squeezenet1_1"),
+        *("--image-backbone-weights", tmp_path / "weights.pth", "--init-from", text.last),
+    )
+    whole = train(tmp_path / "whole", *options, "--max-epoch", "2")
+    train(tmp_path / "halves", *options)
+    (tmp_path / "weights.pth").unlink()
+    text.last.unlink()
+    halves = train(tmp_path / "halves", *options, "--max-epoch", "2")
+    assert "so --init-from is not read" in halves.run.log
+    assert all(torch.equal(w, weights(whole.last)[n]) for n, w in weights(halves.last).items())
+    settings = torch.load(halves.last, weights_only=True)["cfg"]["model"]
+    assert settings["image_backbone_weights"] == str(tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match="there is no weights file"):
+        train(tmp_path / "new", *options)
+
+
 def test_weights_in_one_tensor_cannot_be_told_apart(train, options, tmp_path, parse):
     cfg = parse(*options, "--image-finetune-from", LAST)
     task = tasks.setup_task(cfg.task)
     model = task.build_model(cfg.model)
+    flat = SimpleNamespace(param_groups=[{"params": [torch.nn.Parameter(torch.zeros(9))]}])
     with pytest.raises(ValueError, match="add --fp16-no-flatten-grads, or use --memory-efficient"):
-        task.optimizer_step(SimpleNamespace(has_flat_params=True), model, 0)
+        task.optimizer_step(flat, model, 0)
 
 
 def test_a_resumed_training_equals_an_uninterrupted_one(finetuned, train, options, tmp_path):
@@ -220,6 +252,7 @@ def test_a_teacher_of_features_cannot_read_pixels(train, teacher, options, tmp_p
         (("--image-backbone", "resnet19"), "no classification network 'resnet19'"),
         (("--image-backbone-weights", "none.pth"), "there is no weights file none.pth"),
         (("--image-lr-factor", "0"), "--image-lr-factor 0.0 must be above 0"),
+        (("--image-backbone-weights", "checkpoint"), "--image-backbone-weights checkpoint is no"),
     ],
 )
 def test_what_cannot_work_is_refused(train, options, tmp_path, more, message):

@@ -117,6 +117,36 @@ def test_a_model_of_pixels_needs_nothing_but_its_checkpoint(
     assert texts(found) == texts(expected)
 
 
+@pytest.fixture(scope="module")
+def other_photographer(train, extract, tmp_path_factory):
+    """The same as `photographer`, but for the backbone's weights."""
+    store = extract("--backbone mobilenet_v3_small --weights none --seed 2 --image-size 64")
+    return train(tmp_path_factory.mktemp("other"), "--image-h5", store).last
+
+
+def test_photographs_are_for_every_model_of_an_ensemble(
+    photographer, other_photographer, train, pixel_store, backbone_options, corpus, tmp_path
+):
+    picture = corpus / "images" / "test_00000.png"
+    pixels = train(tmp_path / "pixels", "--image-h5", pixel_store, *backbone_options).last
+    for second in (other_photographer, pixels):
+        for pair in ((photographer[0], second), (second, photographer[0])):
+            ensemble = Translator.from_pretrained(":".join(map(str, pair)))
+            with pytest.raises(ValueError, match=r"of another kind|was trained with"):
+                ensemble.translate(["a"], [picture])
+
+
+def test_a_text_only_model_may_stand_beside_one_with_images(photographer, train, corpus, tmp_path):
+    picture = corpus / "images" / "test_00000.png"
+    text = train(tmp_path).last
+    found = []
+    for pair in ((photographer[0], text), (text, photographer[0])):
+        ensemble = Translator.from_pretrained(":".join(map(str, pair)))
+        found += ensemble.translate(["A man holds a bat."], [picture], **SEARCH)
+    assert found[0].text == found[1].text
+    np.testing.assert_allclose(found[0].attention, found[1].attention)
+
+
 # -- attention ------------------------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ from .fairseq_lstm import (
 from .load import CheckpointError, PathLike, load_checkpoint
 
 FUSION = "encoder.fusion."
+BACKBONE = "encoder.backbone."
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +53,17 @@ class Initialisation(NamedTuple):
                     f"- zero, so that the fusion adds nothing at first: {name}"
                     for name in self.zeroed
                 ),
-                *(f"- stays as it was built: {name}" for name in self.kept),
+                *(f"- stays as it was built: {name}" for name in _shortened(self.kept)),
                 *(f"- believed: {line}" for line in self.believed),
             ]
         )
+
+
+def _shortened(names: List[str]) -> List[str]:
+    """Tensors of the backbone, which may be hundreds, in one line."""
+    of_backbone = [name for name in names if name.startswith(BACKBONE)]
+    others = [name for name in names if name not in of_backbone]
+    return [*others, f"{BACKBONE}* ({len(of_backbone)} tensors)"] if of_backbone else others
 
 
 def initialise(
@@ -67,8 +75,8 @@ def initialise(
     :mod:`.fairseq_lstm`). What fits is what has the same name and shape, with two exceptions. When
     the two differ in input feeding, the decoder's first layer takes the columns that read the
     embedding, and those that read the last result become zero, so that it starts as it was without.
-    When the checkpoint has no fusion and the model one with a residual, the last layer of that
-    becomes zero, so that the model starts as the text-only one.
+    When no fusion can be taken and the model has one with a residual, the last layer of that becomes
+    zero, so that the model starts as the text-only one. A backbone is taken whole or not at all.
 
     Args:
         model: a freshly built cross_modal_rnn.
@@ -90,6 +98,7 @@ def initialise(
     believed = _compare_dictionaries(state, model, path)
     reasons = {name: _why_not(name, offers, here) for name in offers}
     reasons.update(_foreign_fusion(offers, state, images))
+    reasons.update(_foreign_backbone(offers, state["model"], here, reasons))
     taken = {name: offer for name, offer in offers.items() if reasons[name] is None}
     left = {
         origin: _why_left(origin, offers, reasons)
@@ -101,7 +110,7 @@ def initialise(
             [f"nothing of {path} fits this model"]
             + [f"{origin}: {reason}" for origin, reason in left.items()]
         )
-    zeroed = _last_of_fusion(model, offers)
+    zeroed = _last_of_fusion(model, taken)
     with torch.no_grad():
         for name, offer in taken.items():
             here[name].copy_(offer.value)
@@ -225,10 +234,24 @@ def _foreign_fusion(
     return {name: reason for name in offers if name.startswith(FUSION)}
 
 
-def _last_of_fusion(model: nn.Module, offers: Dict[str, Offer]) -> List[str]:
-    """The last layer of a fusion with a residual, where the checkpoint has no fusion."""
+def _foreign_backbone(
+    offers: Dict[str, Offer],
+    weights: Dict[str, Tensor],
+    here: Dict[str, Tensor],
+    reasons: Dict[str, Optional[str]],
+) -> Dict[str, str]:
+    """Why a backbone, and the fusion that has learned to read it, cannot be taken: it is another one."""
+    mine, theirs = ({n for n in names if n.startswith(BACKBONE)} for names in (here, weights))
+    if mine == theirs and not any(reasons[name] for name in mine):
+        return {}
+    reason = "the two have not the same backbone, whose weights and what reads them belong together"
+    return {name: reason for name in offers if name.startswith((BACKBONE, FUSION))}
+
+
+def _last_of_fusion(model: nn.Module, taken: Dict[str, Offer]) -> List[str]:
+    """The last layer of a fusion with a residual, of which nothing was taken."""
     fusion = model.encoder.fusion
-    if fusion is None or not fusion.residual or any(name.startswith(FUSION) for name in offers):
+    if fusion is None or not fusion.residual or any(name.startswith(FUSION) for name in taken):
         return []
     last = len(fusion.ffn) - 1
     return [f"{FUSION}ffn.{last}.{name}" for name, _ in fusion.ffn[last].named_parameters()]

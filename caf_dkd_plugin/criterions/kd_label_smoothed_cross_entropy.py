@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Optional
 
 from fairseq.criterions import register_criterion
 from fairseq.criterions.label_smoothed_cross_entropy import (
@@ -9,9 +10,12 @@ from fairseq.criterions.label_smoothed_cross_entropy import (
     LabelSmoothedCrossEntropyCriterionConfig,
     label_smoothed_nll_loss,
 )
+from fairseq.dataclass import ChoiceEnum
 from fairseq.logging import metrics
 
+from ..distillation.divergences import DIVERGENCES
 from ..distillation.losses import distillation_loss
+from ..distillation.top_k import TopK
 
 
 @dataclass
@@ -23,11 +27,28 @@ class KDLabelSmoothedCrossEntropyCriterionConfig(LabelSmoothedCrossEntropyCriter
             "1 is no distillation"
         },
     )
+    kd_lambda_end: Optional[float] = field(
+        default=None,
+        metadata={
+            "help": "lambda goes linearly from --kd-lambda to this over --kd-lambda-updates, and "
+            "stays there (default: lambda is constant)"
+        },
+    )
+    kd_lambda_updates: Optional[int] = field(
+        default=None, metadata={"help": "number of updates in which lambda gets to --kd-lambda-end"}
+    )
     kd_temperature: float = field(
         default=2.0,
         metadata={
             "help": "softens the teacher's and the student's distribution in KD, above 0; "
             "KD is multiplied by its square"
+        },
+    )
+    kd_divergence: ChoiceEnum(list(DIVERGENCES)) = field(
+        default="forward-kl",
+        metadata={
+            "help": "KD is KL(teacher || student), KL(student || teacher) or their Jensen-Shannon "
+            "divergence"
         },
     )
 
@@ -39,14 +60,18 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
     """L = lambda * L_CE + (1 - lambda) * L_KD (CAF-DKD, final loss).
 
     L_CE is fairseq's label-smoothed cross-entropy and L_KD
-    :func:`~caf_dkd_plugin.distillation.losses.distillation_loss` to ``sample["teacher"]["log_probs"]``
-    (B, T, V), which the task puts there in training. Both are sums over non-pad target tokens.
+    :func:`~caf_dkd_plugin.distillation.losses.distillation_loss`, both sums over non-pad target tokens.
+    In training the task puts into the sample
+        - ``teacher``: ``log_probs`` (B, T, V) at temperature 1, or the fields of
+          :class:`~caf_dkd_plugin.distillation.top_k.TopK` as ``topk_ids``, ``topk_log_probs`` (B, T, k)
+          and ``tail_log_mass`` (B, T, M);
+        - ``update_num``: the number of updates so far, which a resumed training goes on counting.
     Validation has no teacher: its loss is the full L_CE, so that runs with and without distillation
     compare. With lambda = 1 this is fairseq's criterion to the last bit.
 
     Raises:
-        ValueError: lambda or the temperature is out of range; in training, lambda < 1 and the
-            sample has no teacher.
+        ValueError: lambda, its schedule or the temperature is out of range (all problems, one a line);
+            in training, lambda < 1 and the sample has no teacher, or a schedule and no update number.
     """
 
     def __init__(
@@ -57,15 +82,39 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
         ignore_prefix_size,
         report_accuracy,
         kd_lambda,
+        kd_lambda_end,
+        kd_lambda_updates,
         kd_temperature,
+        kd_divergence,
     ):
         super().__init__(task, sentence_avg, label_smoothing, ignore_prefix_size, report_accuracy)
+        problems = []
         if not 0 <= kd_lambda <= 1:
-            raise ValueError(f"--kd-lambda {kd_lambda} must lie between 0 and 1")
+            problems.append(f"--kd-lambda {kd_lambda} must lie between 0 and 1")
+        if kd_lambda_end is not None and not 0 <= kd_lambda_end <= 1:
+            problems.append(f"--kd-lambda-end {kd_lambda_end} must lie between 0 and 1")
+        if kd_lambda_updates is not None and kd_lambda_updates < 1:
+            problems.append(f"--kd-lambda-updates {kd_lambda_updates} must be at least 1")
+        if (kd_lambda_end is None) != (kd_lambda_updates is None):
+            problems.append(
+                f"--kd-lambda-end {kd_lambda_end} and --kd-lambda-updates {kd_lambda_updates} have an "
+                "effect only together: give both or neither"
+            )
+        if kd_lambda_end == kd_lambda:
+            problems.append(
+                f"--kd-lambda-end {kd_lambda_end} is --kd-lambda itself: leave it and "
+                "--kd-lambda-updates out"
+            )
         if not 0 < kd_temperature < math.inf:
-            raise ValueError(f"--kd-temperature {kd_temperature} must be above 0 and finite")
+            problems.append(f"--kd-temperature {kd_temperature} must be above 0 and finite")
+        if problems:
+            raise ValueError("\n".join(problems))
         self.kd_lambda = kd_lambda
+        self.kd_lambda_end = kd_lambda_end
+        self.kd_lambda_updates = kd_lambda_updates
         self.kd_temperature = kd_temperature
+        self.kd_divergence = DIVERGENCES[str(kd_divergence)]
+        self.smallest_lambda = kd_lambda if kd_lambda_end is None else min(kd_lambda, kd_lambda_end)
 
     def forward(self, model, sample, reduce=True):
         """The loss of a mini-batch, a sum; see the class.
@@ -73,14 +122,15 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
         Returns:
             the loss, the sample size that the gradient is divided by, and what to log.
         """
-        distil = model.training and self.kd_lambda < 1
-        if distil and "teacher" not in sample:
-            raise ValueError(
-                f"--kd-lambda {self.kd_lambda} asks for distillation, but the mini-batch has no "
-                "teacher. Use --task multimodal_translation with --teacher-path, or --kd-lambda 1."
-            )
-        if not distil:
+        if not model.training or self.smallest_lambda == 1:
             return super().forward(model, sample, reduce=reduce)
+        if "teacher" not in sample:
+            option = "" if self.smallest_lambda == self.kd_lambda else "-end"
+            raise ValueError(
+                f"--kd-lambda{option} {self.smallest_lambda} asks for distillation, but the mini-batch "
+                "has no teacher. Use --task multimodal_translation with --teacher-path, or "
+                "--kd-lambda 1."
+            )
 
         net_output = model(**sample["net_input"])
         log_probs, target = self.get_lprobs_and_target(model, net_output, sample)  # (N, V), (N,)
@@ -89,12 +139,14 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
         )
         kd_loss = distillation_loss(
             log_probs,
-            self._teacher_log_probs(sample),
+            self._teacher(sample["teacher"]),
             target.ne(self.padding_idx),
             self.kd_temperature,
+            self.kd_divergence,
         )
         kd_loss = kd_loss.sum() if reduce else kd_loss.unsqueeze(-1)  # like cross_entropy
-        loss = self.kd_lambda * cross_entropy + (1 - self.kd_lambda) * kd_loss
+        kd_lambda = self._lambda(sample)
+        loss = kd_lambda * cross_entropy + (1 - kd_lambda) * kd_loss
 
         sample_size = sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
         logging_output = {
@@ -105,22 +157,45 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
             "nsentences": sample["target"].size(0),
             "sample_size": sample_size,
         }
+        if self.kd_lambda_end is not None:
+            logging_output["kd_lambda"] = kd_lambda * sample_size  # workers' outputs are summed
         if self.report_accuracy:
             correct, total = self.compute_accuracy(model, net_output, sample)
             logging_output["n_correct"] = correct.item()
             logging_output["total"] = total.item()
         return loss, sample_size, logging_output
 
-    def _teacher_log_probs(self, sample):
-        """(N, V), the positions that `get_lprobs_and_target` keeps."""
-        log_probs = sample["teacher"]["log_probs"][:, self.ignore_prefix_size :]
-        return log_probs.flatten(0, 1)
+    def _lambda(self, sample) -> float:
+        if self.kd_lambda_end is None:
+            return self.kd_lambda
+        if "update_num" not in sample:
+            raise ValueError(
+                f"--kd-lambda-end {self.kd_lambda_end} needs the number of the update, which the "
+                "mini-batch does not have. Use --task multimodal_translation, or leave it and "
+                "--kd-lambda-updates out."
+            )
+        done = min(sample["update_num"] / self.kd_lambda_updates, 1)
+        return (1 - done) * self.kd_lambda + done * self.kd_lambda_end  # both ends are exact
+
+    def _teacher(self, said):
+        """What the teacher has said, at the positions N that `get_lprobs_and_target` keeps."""
+
+        def kept(name):
+            return said[name][:, self.ignore_prefix_size :].flatten(0, 1)
+
+        if "log_probs" in said:
+            return kept("log_probs")
+        return TopK(kept("topk_ids"), kept("topk_log_probs"), kept("tail_log_mass"))
 
     @classmethod
     def reduce_metrics(cls, logging_outputs) -> None:
         """Aggregate logging outputs from data parallel training; losses in base 2."""
         super().reduce_metrics(logging_outputs)
+        sample_size = sum(log.get("sample_size", 0) for log in logging_outputs)
         if any("kd_loss" in log for log in logging_outputs):
             kd_loss = sum(log.get("kd_loss", 0) for log in logging_outputs)
-            sample_size = sum(log.get("sample_size", 0) for log in logging_outputs)
             metrics.log_scalar("kd_loss", kd_loss / sample_size / math.log(2), sample_size, round=3)
+        if any("kd_lambda" in log for log in logging_outputs):
+            kd_lambda = sum(log.get("kd_lambda", 0) for log in logging_outputs)
+            # Without a weight it is not averaged over updates: the log shows the last.
+            metrics.log_scalar("kd_lambda", kd_lambda / sample_size, weight=0, round=4)

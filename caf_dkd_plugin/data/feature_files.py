@@ -129,6 +129,10 @@ def _open_file(path: Path, list_of_ids: Optional[Path], key: Optional[str]) -> S
         names = list(keys)
         if key is not None and key not in keys:
             raise FeaturesError(f"{path} has no array {key!r}; it has {in_short(names)}")
+        if key is None and list_of_ids is None and names == ["arr_0"]:
+            raise FeaturesError(
+                f"{path} holds one array and does not name its images; give their list with --ids"
+            )
         if key is None and list_of_ids is None:
             return _stacked(path, names, lambda row: content[keys[names[row]]])
         if key is None and len(names) != 1:
@@ -172,7 +176,7 @@ def _open_folder(path: Path, list_of_ids: Optional[Path], key: Optional[str]) ->
     if absent:
         raise FeaturesError(
             f"{path} has no file ID.npy for {len(absent)} of {len(ids)} lines of {list_of_ids}: "
-            f"{in_short(absent)}"
+            f"{in_short([f'{name}.npy' for name in absent])}"
         )
     return _stacked(path, ids, lambda row: _load(path / f"{ids[row]}.npy"))
 

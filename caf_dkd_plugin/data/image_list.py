@@ -58,8 +58,8 @@ class ImageList:
             self._ids = read_image_ids(path)
         except (OSError, ImageIdsError) as error:
             raise ValueError(f"--image-list cannot be read: {error}") from error
-        self._images = _with_photographs(path, self._ids, store, description, weights_file)
-        self._rows, absent = image_rows(self._images, self._ids, path)
+        self.images = _with_photographs(path, self._ids, store, description, weights_file)
+        self._rows, absent = image_rows(self.images, self._ids, path)
         if absent and missing_is_error:
             raise SplitError(
                 [
@@ -88,7 +88,7 @@ class ImageList:
                 "where there is no image."
             )
         rows = self._rows[first : self._lines_read]
-        return MultimodalDataset(pairs, self._images, rows, self._collated.append)
+        return MultimodalDataset(pairs, self.images, rows, self._collated.append)
 
     def put_back(self, sample: Dict[str, Any], like: Tensor) -> Dict[str, Any]:
         """Give a mini-batch the images that were collated for its tokens.

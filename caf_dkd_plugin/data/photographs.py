@@ -117,10 +117,11 @@ class Photographs:
         Raises:
             PhotographError: it is no picture that can be read.
         """
-        values = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
-        for place, row in enumerate(rows):
+        different, places = np.unique(np.asarray(rows, dtype=np.int64), return_inverse=True)
+        values = np.empty((len(different), *self.shape[1:]), dtype=self.dtype)
+        for place, row in enumerate(different):
             values[place] = self._reader.read(self._pictures[row])
-        return values
+        return values[places]
 
     def problems(self) -> List[str]:
         """The pictures that cannot be read, one line each."""

@@ -3,8 +3,13 @@
 Letters: N target positions (any leading shape), V target vocabulary, T temperature.
 """
 
+from typing import Callable, Union
+
 import torch.nn.functional as F
 from torch import Tensor
+
+from .divergences import forward_kl
+from .top_k import TopK, soften_top_k
 
 
 def soften(log_probs: Tensor, temperature: float) -> Tensor:
@@ -25,24 +30,37 @@ def soften(log_probs: Tensor, temperature: float) -> Tensor:
 
 
 def distillation_loss(
-    student_log_probs: Tensor, teacher_log_probs: Tensor, real: Tensor, temperature: float
+    student_log_probs: Tensor,
+    teacher: Union[Tensor, TopK],
+    real: Tensor,
+    temperature: float,
+    divergence: Callable[[Tensor, Tensor], Tensor] = forward_kl,
 ) -> Tensor:
-    """KL(teacher || student) at temperature T, times T squared, for each position.
+    """The divergence of the student from the teacher at temperature T, times T squared, for each position.
 
-    L_KD of CAF-DKD (section "differentiable knowledge distillation"); the factor T^2 keeps the size of the
-    gradients (Hinton et al. 2015, section 2). The paper's listing averages over sentences and counts
-    padding; here the caller sums over real positions and divides by fairseq's sample size.
+    L_KD of CAF-DKD (section "differentiable knowledge distillation") where the divergence is KL(teacher ||
+    student); the factor T^2 keeps the size of the gradients (Hinton et al. 2015, section 2), of any
+    divergence that is quadratic where student and teacher nearly agree. The paper's listing averages over
+    sentences and counts padding; here the caller sums over real positions and divides by fairseq's sample
+    size.
 
     Args:
-        student_log_probs: (N, V) at T = 1.
-        teacher_log_probs: (N, V) at T = 1; no gradient flows into it.
+        student_log_probs: (N, V) at T = 1, float32 or float64 (fairseq gives float32 for any model).
+        teacher: log-probabilities (N, V) at T = 1, or what is known of them; no gradient flows into it.
+            At padding its numbers may be anything finite.
         real: (N,) bool, False at padding, whose loss is zero.
         temperature: T > 0; softens both distributions.
+        divergence: one of :mod:`~caf_dkd_plugin.distillation.divergences`.
 
     Returns:
         (N,) in nats.
+
+    Raises:
+        ValueError: T < 1 and only the top k of the teacher is known.
     """
     student = soften(student_log_probs, temperature)
-    teacher = soften(teacher_log_probs, temperature).detach().exp()
-    divergence = F.kl_div(student, teacher, reduction="none").sum(dim=-1)
-    return divergence.masked_fill(~real, 0.0) * temperature**2
+    if isinstance(teacher, TopK):
+        softened = soften_top_k(teacher, temperature, student.size(-1))
+    else:
+        softened = soften(teacher, temperature)
+    return divergence(student, softened.detach()).masked_fill(~real, 0.0) * temperature**2

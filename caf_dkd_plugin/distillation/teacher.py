@@ -51,6 +51,11 @@ class FrozenTeacher:
     def __init__(self, models: Sequence[torch.nn.Module]):
         self._models = [model.eval().requires_grad_(False) for model in models]
 
+    @property
+    def reads_images(self) -> bool:
+        """Whether one of the models has a cross-modal fusion."""
+        return any(map(reads_images, self._models))
+
     @torch.no_grad()
     def log_probs(self, net_input: Dict[str, Tensor], dtype: torch.dtype) -> Tensor:
         """The teacher's log-probabilities for each token of the target.

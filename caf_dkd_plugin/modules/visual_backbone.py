@@ -21,6 +21,10 @@ LAYERS = ("grid", "global")
 IMAGENET = "imagenet"
 RANDOM = "none"
 WHOLE = "all"
+FROM_CHECKPOINT = "checkpoint"
+"""the weights of a model that is about to be given those of its checkpoint"""
+IMAGE_BACKBONE = "image_backbone"
+"""the `param_group` of a backbone's weights in a model, by which an optimiser can tell them"""
 IMAGENET_VERSION = "IMAGENET1K_V1"  # not DEFAULT, which torchvision moves to newer weights
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)

@@ -19,6 +19,8 @@ from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import II, open_dict
 
 from ..checkpoints.initialise import initialise
+from ..checkpoints.load import CheckpointError
+from ..checkpoints.resuming import resumed_path, task_state
 from ..data.complete_dataset import CompleteDataset
 from ..data.dictionaries import first_difference, symbols
 from ..data.image_format import (
@@ -36,6 +38,7 @@ from ..data.split_files import SplitError, SplitFiles
 from ..data.split_images import image_rows, read_split_ids, with_remedy
 from ..distillation.teacher import FrozenTeacher, Student, TeacherError, load_teacher
 from ..learning_rates import scaled_learning_rates
+from ..modules.visual_backbone import FROM_CHECKPOINT, IMAGE_BACKBONE
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +118,8 @@ class MultimodalTranslationConfig(TranslationConfig):
             "as one without images, or fairseq's lstm; the log lists what was taken"
         },
     )
+    save_dir: str = II("checkpoint.save_dir")
+    restore_file: str = II("checkpoint.restore_file")
     valid_subset: str = II("dataset.valid_subset")
     combine_valid_subsets: Optional[bool] = II("dataset.combine_valid_subsets")
     disable_validation: bool = II("dataset.disable_validation")
@@ -252,15 +257,19 @@ class MultimodalTranslationTask(TranslationTask):
         if from_checkpoint:
             self._check_use(cfg)
             if hasattr(cfg, "image_backbone_weights"):
-                cfg = copy.deepcopy(cfg)
-                cfg.image_backbone_weights = "checkpoint"  # they are in it, no file is needed
+                cfg = _with_weights_of_checkpoint(cfg)
             return super().build_model(cfg, from_checkpoint)
         self._training = True
-        self._prepare_training(cfg)
+        resumed = resumed_path(self.cfg.save_dir, self.cfg.restore_file)
+        self._prepare_training(cfg, resumed)
         if getattr(cfg, "image_finetune_from", None) is not None:
-            self._lr_factors = {"image_backbone": cfg.image_lr_factor}
+            self._lr_factors = {IMAGE_BACKBONE: cfg.image_lr_factor}
+        if resumed is not None and hasattr(cfg, "image_backbone_weights"):
+            cfg = _with_weights_of_checkpoint(cfg)
         model = super().build_model(cfg, from_checkpoint)
-        if self.cfg.init_from is not None:
+        if self.cfg.init_from is not None and resumed is not None:
+            logger.info(f"going on from {resumed}, so --init-from is not read")
+        elif self.cfg.init_from is not None:
             store = self.image_store()
             images = asdict(store.description) if store is not None else None
             initialise(model, self.cfg.init_from, images)
@@ -285,10 +294,12 @@ class MultimodalTranslationTask(TranslationTask):
                     else f"--image-list {self.cfg.image_list}. Leave it out."
                 )
             )
-        if self.cfg.image_list is not None and self._image_list is None:
-            self._image_list = self._read_image_list()
+        if self.cfg.image_list is not None:
+            if self._image_list is None:
+                self._image_list = self._read_image_list()
+            self.check_images(self._image_list.images)  # of an ensemble, every model
 
-    def _prepare_training(self, model_cfg) -> None:
+    def _prepare_training(self, model_cfg, resumed: Optional[str]) -> None:
         problems = self._option_problems(model_cfg)
         store = None
         try:
@@ -299,6 +310,8 @@ class MultimodalTranslationTask(TranslationTask):
             problems += self._split_problems(store)
         if store is not None:
             problems += self._format_problems(model_cfg, store)
+        if resumed is not None:
+            problems += self._resume_problems(resumed, store)
         if self.cfg.teacher_path is not None:
             try:
                 self.teacher = load_teacher(
@@ -335,6 +348,11 @@ class MultimodalTranslationTask(TranslationTask):
                     f"{option} is for fairseq-interactive; training reads SPLIT.images beside the "
                     "sentences"
                 )
+        if getattr(model_cfg, "image_backbone_weights", None) == FROM_CHECKPOINT:
+            found.append(
+                f"--image-backbone-weights {FROM_CHECKPOINT} is no choice; a model that is resumed or "
+                "used takes its checkpoint's weights by itself"
+            )
         if cfg.teacher_data is not None and cfg.teacher_path is None:
             found.append("--teacher-data without --teacher-path has no effect: give both")
         if cfg.image_h5 is not None and not can_read_images(model_cfg):
@@ -345,6 +363,23 @@ class MultimodalTranslationTask(TranslationTask):
         given = format_of_model(model_cfg)
         if cfg.image_h5 is None and given is not None:
             found.append(f"{given.option} is read from the image store: give --image-h5 instead")
+        return found
+
+    def _resume_problems(self, path: str, store: Optional[Images]) -> List[str]:
+        """fairseq-train loads no task state; were these the dictionaries and images so far?"""
+        try:
+            state = task_state(path)
+        except CheckpointError as error:
+            return error.problems
+        remedy = "To begin anew, give another --save-dir; to start from its weights, --init-from."
+        found = [f"{line} {remedy}" for line in self._dictionary_problems(state)]
+        if store is not None and state.get("images") is not None:
+            differences = store.description.differences(state["images"], "now", "so far")
+            if differences:
+                found.append(
+                    f"{path} was trained with images of another kind: {'; '.join(differences)}. "
+                    f"{remedy}"
+                )
         return found
 
     def _split_problems(self, store: Optional[Images]) -> List[str]:
@@ -393,23 +428,30 @@ class MultimodalTranslationTask(TranslationTask):
             ValueError: lambda < 1 without a teacher, or a teacher that would have no effect.
         """
         if self._training:
-            name, kd_lambda = cfg._name, getattr(cfg, "kd_lambda", None)
+            name = cfg._name
             if name != CRITERION and self.teacher is not None:
                 raise ValueError(
                     f"--teacher-path has no effect with --criterion {name}: use --criterion "
                     f"{CRITERION}, or leave the teacher out."
                 )
-            if name == CRITERION and self.teacher is None and kd_lambda < 1:
-                raise ValueError(
-                    f"--kd-lambda {kd_lambda} gives distillation a weight of {1 - kd_lambda:g}, but "
-                    "there is no teacher: give --teacher-path, or --kd-lambda 1 for plain training."
-                )
-            if name == CRITERION and self.teacher is not None and kd_lambda == 1:
-                raise ValueError(
-                    "--teacher-path has no effect with --kd-lambda 1: choose a smaller lambda, or "
-                    "leave the teacher out."
-                )
+            if name == CRITERION:
+                self._check_lambda(cfg.kd_lambda, getattr(cfg, "kd_lambda_end", None))
         return super().build_criterion(cfg, *args, **kwargs)
+
+    def _check_lambda(self, start: float, end: Optional[float]) -> None:
+        """Lambda, and where its schedule leads, ask for a teacher or for none."""
+        smallest = start if end is None else min(start, end)
+        option = "--kd-lambda" if smallest == start else "--kd-lambda-end"
+        if self.teacher is None and smallest < 1:
+            raise ValueError(
+                f"{option} {smallest} gives distillation a weight of {1 - smallest:g}, but there is "
+                "no teacher: give --teacher-path, or --kd-lambda 1 for plain training."
+            )
+        if self.teacher is not None and smallest == 1:
+            raise ValueError(
+                "--teacher-path has no effect with --kd-lambda 1: choose a smaller lambda, or "
+                "leave the teacher out."
+            )
 
     # -- what is in the checkpoint --------------------------------------------------------------
 
@@ -429,13 +471,22 @@ class MultimodalTranslationTask(TranslationTask):
         Raises:
             ValueError: the first difference of each dictionary that differs.
         """
-        rest = dict(state_dict)
+        found = self._dictionary_problems(state_dict)
+        if found:
+            raise ValueError("\n".join(found))
+        ours = ("source_symbols", "target_symbols", "images")
+        rest = {name: value for name, value in state_dict.items() if name not in ours}
+        self._description = state_dict.get("images")
+        super().load_state_dict(rest)
+
+    def _dictionary_problems(self, state_dict: Dict[str, Any]) -> List[str]:
+        """Where the dictionaries of a checkpoint's task state are not those of DATA."""
         found = []
         for side, dictionary, lang in (
             ("source", self.source_dictionary, self.cfg.source_lang),
             ("target", self.target_dictionary, self.cfg.target_lang),
         ):
-            trained = rest.pop(f"{side}_symbols", None)
+            trained = state_dict.get(f"{side}_symbols")
             if trained is None:
                 continue  # a checkpoint of another task
             difference = first_difference(trained, symbols(dictionary))
@@ -446,10 +497,7 @@ class MultimodalTranslationTask(TranslationTask):
                     f"{difference}. Use the folder of its training, or binarise this one with its "
                     "dictionaries."
                 )
-        if found:
-            raise ValueError("\n".join(found))
-        self._description = rest.pop("images", None)
-        super().load_state_dict(rest)
+        return found
 
     # -- training -------------------------------------------------------------------------------
 
@@ -459,13 +507,14 @@ class MultimodalTranslationTask(TranslationTask):
         """Add what the teacher says, hide images, and do fairseq's step.
 
         The teacher's log-probabilities (B, T, V) at temperature 1 go into
-        ``sample["teacher"]["log_probs"]``. It sees the images that --image-dropout hides from the
-        student.
+        ``sample["teacher"]["log_probs"]``, and the number of updates so far, which a schedule of the
+        criterion's lambda follows, into ``sample["update_num"]``. The teacher sees the images that
+        --image-dropout hides from the student.
         """
         if self.teacher is not None:
             dtype = next(model.parameters()).dtype
             log_probs = self.teacher.log_probs(sample["net_input"], dtype)
-            sample = {**sample, "teacher": {"log_probs": log_probs}}
+            sample = {**sample, "teacher": {"log_probs": log_probs}, "update_num": update_num}
         if self.cfg.image_dropout:
             sample = {**sample, "net_input": self._hide_images(sample["net_input"])}
         return super().train_step(
@@ -485,13 +534,15 @@ class MultimodalTranslationTask(TranslationTask):
         """
         if not self._lr_factors:
             return super().optimizer_step(optimizer, model, update_num)
-        if getattr(optimizer, "has_flat_params", False):
+        groups = optimizer.param_groups
+        marks = {getattr(weight, "param_group", None) for g in groups for weight in g["params"]}
+        if not marks & self._lr_factors.keys():
             raise ValueError(
-                "with --fp16 or --bf16 fairseq keeps all weights in one tensor, in which those of "
-                "the backbone cannot learn at a rate of their own: add --fp16-no-flatten-grads, or "
-                "use --memory-efficient-fp16"
+                "fairseq keeps all weights in one tensor here, in which those of the backbone cannot "
+                "learn at a rate of their own: with --fp16 or --bf16 add --fp16-no-flatten-grads, or "
+                "use --memory-efficient-fp16; use no --ddp-backend fully_sharded"
             )
-        with scaled_learning_rates(optimizer.param_groups, self._lr_factors):
+        with scaled_learning_rates(groups, self._lr_factors):
             return super().optimizer_step(optimizer, model, update_num)
 
     # -- fairseq-interactive --------------------------------------------------------------------
@@ -537,8 +588,10 @@ class MultimodalTranslationTask(TranslationTask):
 
     @property
     def image_description(self) -> Optional[Description]:
-        """Where the images of the training of the last loaded checkpoint came from, if it says so."""
-        return Description(**self._description) if self._description is not None else None
+        """Where the images came from that a loaded model was trained with, if its checkpoint says so."""
+        known = (trained.description for trained in self._trained if trained.description)
+        description = next(known, None)
+        return Description(**description) if description is not None else None
 
     def inference_step(self, generator, models, sample, prefix_tokens=None, constraints=None):
         """Translate a mini-batch; with --image-list, its images are put back first."""
@@ -569,3 +622,10 @@ def _data_problems(cfg) -> List[str]:
         for lang in langs
         if not os.path.isfile(os.path.join(paths[0], f"dict.{lang}.txt"))
     ]
+
+
+def _with_weights_of_checkpoint(model_cfg):
+    """The settings of a model whose backbone will get its weights from a checkpoint, not from a file."""
+    changed = copy.deepcopy(model_cfg)
+    changed.image_backbone_weights = FROM_CHECKPOINT
+    return changed

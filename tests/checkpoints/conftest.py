@@ -66,7 +66,7 @@ def ours():
 
     def build(seed=1, dictionary=DICTIONARY, **settings):
         torch.manual_seed(seed)
-        cfg = OmegaConf.structured(CrossModalRNNConfig(**{**SMALL, **settings}))
+        cfg = OmegaConf.structured(CrossModalRNNConfig(**{"seed": seed, **SMALL, **settings}))
         cfg._name = "cross_modal_rnn"
         return fairseq.models.build_model(cfg, task_of(dictionary)).eval()
 

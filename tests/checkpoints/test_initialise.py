@@ -76,6 +76,23 @@ def test_with_a_residual_fusion_it_starts_as_the_text_model_and_learns_to_look(o
     assert model.encoder.fusion.text_to_image.value.weight.grad.abs().sum() > 0
 
 
+def test_another_backbone_is_not_taken_in_part(ours, save):
+    settings = {"image_size": 32, "image_backbone_weights": "none"}
+    small = {**settings, "image_backbone": "mobilenet_v3_small"}
+    path = save(ours(1, **small))
+    report = initialise(ours(2, **settings, image_backbone="mobilenet_v3_large"), path)
+    assert not [
+        name for name in report.taken if name.startswith(("encoder.backbone", "encoder.fu"))
+    ]
+    assert (
+        "the two have not the same backbone"
+        in report.left["encoder.backbone.body.features.0.0.weight"]
+    )
+    assert "- stays as it was built: encoder.backbone.* (" in str(report)
+    report = initialise(ours(2, **small), path)
+    assert report.kept == []
+
+
 def test_a_fusion_of_other_images_is_not_taken(ours, save):
     trained, model = ours(1, **IMAGES), ours(2, **IMAGES)
     path = save(trained, task_state={"images": {"backbone": "resnet18", "layer": "grid"}})

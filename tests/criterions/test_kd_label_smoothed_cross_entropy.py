@@ -11,6 +11,9 @@ from fairseq.models import BaseFairseqModel
 from omegaconf import OmegaConf
 
 import caf_dkd_plugin  # noqa: F401
+from caf_dkd_plugin.distillation.divergences import DIVERGENCES
+from caf_dkd_plugin.distillation.losses import distillation_loss
+from caf_dkd_plugin.distillation.top_k import top_k
 
 KD = "kd_label_smoothed_cross_entropy"
 FAIRSEQ = "label_smoothed_cross_entropy"
@@ -305,3 +308,142 @@ def test_logging_outputs_of_workers_can_be_summed_first(build, model, sentences)
     logs = [run(criterion, model, collate(half))[3] for half in (sentences[:1], sentences[1:])]
     summed = {key: sum(log[key] for log in logs) for key in logs[0]}
     assert logged(criterion, summed) == pytest.approx(logged(criterion, *logs))
+
+
+# -- kinds of distillation ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["forward-kl", "reverse-kl", "js"])
+@pytest.mark.parametrize("prefix", [0, 2])
+def test_the_divergence_is_the_one_of_that_name(name, prefix, build, model, sentences):
+    sample = collate(sentences)
+    criterion = build(kd_lambda=0.0, kd_divergence=name, ignore_prefix_size=prefix)
+    log_probs = model(**sample["net_input"]).log_softmax(-1)[:, prefix:]
+    expected = distillation_loss(
+        log_probs,
+        sample["teacher"]["log_probs"][:, prefix:],
+        sample["target"][:, prefix:].ne(PAD),
+        2.0,
+        DIVERGENCES[name],
+    )
+    torch.testing.assert_close(run(criterion, model, sample)[0], expected.sum().detach())
+
+
+def keep_top_k(sample, k):
+    kept = top_k(sample["teacher"]["log_probs"], k)
+    names = ("topk_ids", "topk_log_probs", "tail_log_mass")
+    return {**sample, "teacher": dict(zip(names, kept))}
+
+
+@pytest.mark.parametrize("name", ["forward-kl", "reverse-kl", "js"])
+@pytest.mark.parametrize("options", OPTIONS[::3], ids=lambda o: "-".join(map(str, o.values())))
+def test_all_symbols_of_a_teacher_are_the_teacher(name, options, build, model, sentences):
+    sample = collate(sentences)
+    criterion = build(kd_lambda=0.3, kd_divergence=name, **options)
+    everything = keep_top_k(sample, sample["teacher"]["log_probs"].size(-1))
+    assert_same_run(run(criterion, model, everything), run(criterion, model, sample))
+
+
+def test_the_top_k_at_padding_and_in_the_prefix_is_not_read(build, model, sentences):
+    sample = keep_top_k(collate(sentences), 3)
+    criterion = build(kd_lambda=0.4, ignore_prefix_size=1)
+    expected = run(criterion, model, sample)
+    for name, noise in (("topk_ids", 0), ("topk_log_probs", 1e30), ("tail_log_mass", 0.0)):
+        sample["teacher"][name][sample["target"].eq(PAD)] = noise
+        sample["teacher"][name][:, 0] = noise
+    assert_same_run(run(criterion, model, sample), expected)
+
+
+@pytest.mark.parametrize("name", ["forward-kl", "reverse-kl", "js"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("k", [3, None])
+def test_models_in_half_precision_have_a_finite_loss_in_float32(
+    name, dtype, k, build, model, sentences
+):
+    """Also with logits near the largest number of float16."""
+    model = model.to(dtype)
+    with torch.no_grad():
+        model.logits.weight[EOS, 4], model.logits.weight[EOS, 5] = 6e4, -6e4
+    sample = collate(sentences)
+    sample = keep_top_k(sample, k) if k else sample
+    loss, gradient, _, log = run(build(kd_lambda=0.3, kd_divergence=name), model, sample)
+    assert loss.dtype == log["kd_loss"].dtype == torch.float32
+    assert loss.isfinite()
+    assert gradient.isfinite().all()
+    assert gradient.abs().sum() > 0
+
+
+# -- schedule of lambda ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.9, 0.1), (0.1, 0.7), (0.3, 1.0), (1.0, 0.2)])
+def test_lambda_goes_linearly_to_its_end_and_stays(start, end, build, model, sentences):
+    scheduled = build(kd_lambda=start, kd_lambda_end=end, kd_lambda_updates=50)
+    sample = collate(sentences)
+    for update_num, kd_lambda in ((0, start), (25, (start + end) / 2), (50, end), (100, end)):
+        found = run(scheduled, model, {**sample, "update_num": update_num})
+        expected = run(build(kd_lambda=kd_lambda), model, sample)
+        assert found[3].pop("kd_lambda") == 13 * kd_lambda  # 13 tokens
+        assert found[3].pop("kd_loss") > 0
+        expected[3].pop("kd_loss", None)  # none with a constant lambda of 1
+        assert torch.equal(found[0], expected[0])
+        assert torch.equal(found[1], expected[1])
+        assert_identical(found[3], expected[3])
+
+
+@pytest.mark.parametrize("sentence_avg", [False, True])
+def test_the_log_shows_the_last_lambda_of_any_number_of_workers(
+    sentence_avg, build, model, sentences
+):
+    criterion = build(
+        kd_lambda=0.0, kd_lambda_end=1.0, kd_lambda_updates=8, sentence_avg=sentence_avg
+    )
+    with metrics.aggregate(new_root=True) as aggregator:
+        for update_num in (2, 4, 8):
+            logs = [
+                run(criterion, model, {**collate(half), "update_num": update_num})[3]
+                for half in (sentences[:1], sentences[1:])
+            ]
+            type(criterion).reduce_metrics(logs)
+            assert aggregator.get_smoothed_values()["kd_lambda"] == update_num / 8
+
+
+def test_without_a_schedule_lambda_is_not_logged(build, model, sentences):
+    assert "kd_lambda" not in run(build(kd_lambda=0.4), model, collate(sentences))[3]
+
+
+def test_validation_knows_no_schedule(build, model, sentences):
+    model.eval()
+    scheduled = build(kd_lambda=0.3, kd_lambda_end=0.0, kd_lambda_updates=5)
+    loss, _, _, log = run(scheduled, model, collate(sentences, teacher=False))
+    assert torch.equal(loss, run(build(FAIRSEQ), model, collate(sentences))[0])
+    assert "kd_lambda" not in log
+
+
+def test_a_schedule_that_leads_to_distillation_needs_a_teacher(build, model, sentences):
+    scheduled = build(kd_lambda=1.0, kd_lambda_end=0.2, kd_lambda_updates=5)
+    with pytest.raises(ValueError, match=r"--kd-lambda-end 0\.2 asks for .* has no teacher"):
+        run(scheduled, model, collate(sentences, teacher=False))
+
+
+def test_a_schedule_needs_the_number_of_the_update(build, model, sentences):
+    scheduled = build(kd_lambda_end=0.9, kd_lambda_updates=5)
+    with pytest.raises(ValueError, match=r"--kd-lambda-end 0\.9 needs the number of the update"):
+        run(scheduled, model, collate(sentences))
+
+
+def test_a_schedule_out_of_range_is_refused_with_everything_else(build):
+    message = (
+        r"--kd-lambda 2.* between 0 and 1\n--kd-lambda-end -0\.1 must lie between 0 and 1\n"
+        r"--kd-lambda-updates 0 must be at least 1\n--kd-temperature 0.* above 0"
+    )
+    with pytest.raises(ValueError, match=message):
+        build(kd_lambda=2.0, kd_lambda_end=-0.1, kd_lambda_updates=0, kd_temperature=0.0)
+    with pytest.raises(ValueError, match=r"--kd-lambda-end 1\.0 is --kd-lambda itself"):
+        build(kd_lambda=1.0, kd_lambda_end=1.0, kd_lambda_updates=5)
+
+
+@pytest.mark.parametrize("half", [{"kd_lambda_end": 0.9}, {"kd_lambda_updates": 5}])
+def test_half_a_schedule_is_refused(half, build):
+    with pytest.raises(ValueError, match="have an effect only together"):
+        build(**half)

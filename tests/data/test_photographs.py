@@ -74,6 +74,17 @@ def test_they_read_like_a_store(photographs, description):
     assert np.array_equal(rows[0], rows[2])
 
 
+def test_one_picture_of_many_rows_is_read_once(photographs, description, monkeypatch):
+    reader = PhotographReader(description)
+    them = Photographs(reader, {"one": photographs[0], "two": photographs[1]})
+    read, seen = reader.read, []
+    monkeypatch.setattr(reader, "read", lambda picture: (seen.append(picture), read(picture))[1])
+    rows = them.read([1, 0, 1, 1])
+    assert sorted(seen) == photographs
+    assert np.array_equal(rows[3], read(photographs[1]))
+    assert them.read([]).shape == (0, *reader.row_shape)
+
+
 def test_they_are_rounded_like_a_store(photographs, description):
     reader = PhotographReader(description)
     like = SimpleNamespace(dtype=np.dtype(np.float16))

@@ -13,9 +13,6 @@ from ...modules.visual_backbone import IMAGENET, LAYERS
 MAX_POSITIONS = 100_000
 """a recurrent network has no limit of its own; fairseq wants a number"""
 
-FROM_CHECKPOINT = "checkpoint"
-"""the `image_backbone_weights` of a model that is about to be given those of its checkpoint"""
-
 
 @dataclass
 class CrossModalRNNConfig(FairseqDataclass):

@@ -13,11 +13,8 @@ from torch import Tensor, nn
 
 from ...modules.cross_modal_fusion import CrossModalFusion
 from ...modules.recurrent_encoder import RecurrentEncoder
-from ...modules.visual_backbone import VisualBackbone
-from .config import FROM_CHECKPOINT, MAX_POSITIONS, CrossModalRNNConfig, reads_images
-
-BACKBONE = "image_backbone"
-"""the `param_group` of the backbone's weights, by which an optimiser can tell them"""
+from ...modules.visual_backbone import FROM_CHECKPOINT, IMAGE_BACKBONE, VisualBackbone
+from .config import MAX_POSITIONS, CrossModalRNNConfig, reads_images
 
 
 def build_backbone(cfg: CrossModalRNNConfig) -> VisualBackbone:
@@ -32,7 +29,7 @@ def build_backbone(cfg: CrossModalRNNConfig) -> VisualBackbone:
     if cfg.image_finetune_from is not None:
         backbone.finetune_from(cfg.image_finetune_from)
     for weight in backbone.parameters():
-        weight.param_group = BACKBONE
+        weight.param_group = IMAGE_BACKBONE
     return backbone
 
 
@@ -104,11 +101,18 @@ class CrossModalRNNEncoder(FairseqEncoder):
         Returns:
             ``memory`` (B, S, M) and ``mask`` (B, S) bool; with `need_maps` and a fusion also
             ``fusion_map`` (B, h, S, R) and ``image_mask`` (B, R).
+
+        Raises:
+            ValueError: features for a model that was built for pictures.
         """
         mask = src_tokens.ne(self.dictionary.pad())  # (B, S)
         x = F.dropout(self.embed_tokens(src_tokens), self.embed_dropout, self.training)
         maps = {}
         if self.fusion is not None:
+            if images is None and image_features is not None and self.backbone is not None:
+                raise ValueError(
+                    "the model makes features of pictures itself and was given features"
+                )
             if images is not None:
                 image_features, image_mask = self.read_images(images, image_mask)
             elif image_features is None:

@@ -1,0 +1,28 @@
+"""From which checkpoint a training will go on, if there is one."""
+
+import os
+from typing import Any, Dict, Optional
+
+from .load import load_checkpoint
+
+LAST = "checkpoint_last.pt"
+
+
+def resumed_path(save_dir: str, restore_file: str) -> Optional[str]:
+    """The file that fairseq-train is about to load, or None when it starts afresh.
+
+    Args:
+        save_dir: its --save-dir.
+        restore_file: its --restore-file; the default is looked for in `save_dir`.
+    """
+    path = os.path.join(save_dir, LAST) if restore_file == LAST else restore_file
+    return path if os.path.isfile(path) else None
+
+
+def task_state(path: str) -> Dict[str, Any]:
+    """What the task has saved in a checkpoint; empty for tasks that save nothing.
+
+    Raises:
+        CheckpointError: it cannot be loaded.
+    """
+    return load_checkpoint(path).get("task_state", {})
