@@ -1,5 +1,6 @@
 """Compare fairseq dictionaries by their symbols."""
 
+import hashlib
 from typing import List, Optional, Sequence
 
 from fairseq.data import Dictionary
@@ -8,6 +9,11 @@ from fairseq.data import Dictionary
 def symbols(dictionary: Dictionary) -> List[str]:
     """All symbols in the order of their indices."""
     return list(dictionary.symbols)
+
+
+def symbols_sha256(dictionary: Dictionary) -> str:
+    """SHA-256 over all symbols in their order, as hexadecimal digits."""
+    return hashlib.sha256("\n".join(symbols(dictionary)).encode()).hexdigest()
 
 
 def first_difference(one: Sequence[str], other: Sequence[str]) -> Optional[str]:

@@ -22,6 +22,11 @@ def read_split_ids(files: SplitFiles, split: str) -> List[str]:
     Raises:
         SplitError: a list is missing, unreadable or has a wrong number of lines.
     """
+    return files.in_order(read_part_ids(files, split))
+
+
+def read_part_ids(files: SplitFiles, split: str) -> List[List[str]]:
+    """The same for each part of a split, in the order of its lines."""
     parts, problems = [], []
     for part in find_parts(files, split):
         path = Path(files.data) / f"{part.name}.images"
@@ -44,7 +49,7 @@ def read_split_ids(files: SplitFiles, split: str) -> List[str]:
         parts.append(ids)
     if problems:
         raise SplitError(problems)
-    return files.in_order(parts)
+    return parts
 
 
 def image_rows(store: Images, ids: List[str], split: str) -> Tuple[np.ndarray, List[str]]:

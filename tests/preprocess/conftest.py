@@ -37,3 +37,8 @@ def check_data():
 @pytest.fixture(scope="session")
 def convert_features():
     return load_script("convert_features")
+
+
+@pytest.fixture(scope="session")
+def cache_teacher():
+    return load_script("cache_teacher")

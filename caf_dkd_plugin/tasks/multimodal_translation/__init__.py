@@ -6,39 +6,43 @@ vocabulary.
 
 import copy
 import logging
-import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import torch
 from fairseq import utils
-from fairseq.data import LanguagePairDataset, data_utils
-from fairseq.dataclass import ChoiceEnum
+from fairseq.data import LanguagePairDataset
 from fairseq.tasks import register_task
-from fairseq.tasks.translation import TranslationConfig, TranslationTask
-from omegaconf import II, open_dict
+from fairseq.tasks.translation import TranslationTask
+from omegaconf import open_dict
 
-from ..checkpoints.initialise import initialise
-from ..checkpoints.load import CheckpointError
-from ..checkpoints.resuming import resumed_path, task_state
-from ..data.complete_dataset import CompleteDataset
-from ..data.dictionaries import first_difference, symbols
-from ..data.image_format import (
-    ImageFormat,
-    can_read_images,
-    disagreements,
-    format_of_model,
-    format_of_store,
+from ...checkpoints.initialise import initialise
+from ...checkpoints.resuming import resumed_path
+from ...data.complete_dataset import CompleteDataset
+from ...data.dictionaries import symbols
+from ...data.image_format import ImageFormat, disagreements, format_of_model, format_of_store
+from ...data.image_list import ImageList
+from ...data.image_store import Description
+from ...data.joined_stores import Images, open_stores
+from ...data.multimodal_dataset import MultimodalDataset
+from ...data.split_files import SplitError, SplitFiles
+from ...data.split_images import image_rows, read_split_ids, with_remedy
+from ...data.taught_dataset import TaughtDataset, lines_of_cache
+from ...data.teacher_cache import TeacherCache, TeacherCacheError
+from ...distillation.teacher import FrozenTeacher, Student, TeacherError, load_teacher
+from ...learning_rates import scaled_learning_rates
+from ...modules.visual_backbone import FROM_CHECKPOINT, IMAGE_BACKBONE
+from .checks import (
+    cache_problems,
+    data_problems,
+    dictionary_problems,
+    format_problems,
+    option_problems,
+    resume_problems,
+    split_files,
+    split_problems,
 )
-from ..data.image_list import ImageList
-from ..data.image_store import Description
-from ..data.joined_stores import Images, open_stores
-from ..data.multimodal_dataset import MultimodalDataset
-from ..data.split_files import SplitError, SplitFiles
-from ..data.split_images import image_rows, read_split_ids, with_remedy
-from ..distillation.teacher import FrozenTeacher, Student, TeacherError, load_teacher
-from ..learning_rates import scaled_learning_rates
-from ..modules.visual_backbone import FROM_CHECKPOINT, IMAGE_BACKBONE
+from .config import MultimodalTranslationConfig
 
 logger = logging.getLogger(__name__)
 
@@ -52,77 +56,6 @@ class TrainedOn(NamedTuple):
     """None for a model without images"""
     description: Optional[Dict[str, str]]
     """of the image store; None where the checkpoint has none"""
-
-
-@dataclass
-class MultimodalTranslationConfig(TranslationConfig):
-    left_pad_source: bool = field(
-        default=False,
-        metadata={"help": "refused: this task pads the source on the right"},
-    )
-    upsample_primary: int = field(
-        default=1, metadata={"help": "how often to repeat train when there is train1 too"}
-    )
-    image_h5: Optional[str] = field(
-        default=None,
-        metadata={
-            "help": "image store (HDF5), or several, separated by colons, that are read as one; "
-            "without it the task is plain translation"
-        },
-    )
-    image_missing: ChoiceEnum(["error", "mask"]) = field(
-        default="error",
-        metadata={
-            "help": "what an image that is not in the store does: stop with an error, or count as "
-            "no image; 'mask' also lets a model that was trained with images translate without"
-        },
-    )
-    image_dropout: float = field(
-        default=0.0,
-        metadata={
-            "help": "in training, hide the image of a sentence with this probability, so that one "
-            "model serves with and without images"
-        },
-    )
-    image_list: Optional[str] = field(
-        default=None,
-        metadata={
-            "help": "fairseq-interactive: text file with the image of each input line, an id of the "
-            "store or the path of a photograph; an empty line means no image"
-        },
-    )
-    image_list_weights: Optional[str] = field(
-        default=None,
-        metadata={
-            "help": "with photographs in --image-list: the file of the backbone's weights, where "
-            "those of the image store came from a file"
-        },
-    )
-    teacher_path: Optional[str] = field(
-        default=None,
-        metadata={
-            "help": "checkpoint of the frozen teacher; several, separated by colons, are averaged "
-            "in probability"
-        },
-    )
-    teacher_data: Optional[str] = field(
-        default=None,
-        metadata={
-            "help": "folder with the teacher's dictionaries (default: the one its checkpoint names)"
-        },
-    )
-    init_from: Optional[str] = field(
-        default=None,
-        metadata={
-            "help": "start a new model from what fits it of this checkpoint: a cross_modal_rnn, such "
-            "as one without images, or fairseq's lstm; the log lists what was taken"
-        },
-    )
-    save_dir: str = II("checkpoint.save_dir")
-    restore_file: str = II("checkpoint.restore_file")
-    valid_subset: str = II("dataset.valid_subset")
-    combine_valid_subsets: Optional[bool] = II("dataset.combine_valid_subsets")
-    disable_validation: bool = II("dataset.disable_validation")
 
 
 @register_task("multimodal_translation", dataclass=MultimodalTranslationConfig)
@@ -140,6 +73,7 @@ class MultimodalTranslationTask(TranslationTask):
     def __init__(self, cfg: MultimodalTranslationConfig, src_dict, tgt_dict):
         super().__init__(cfg, src_dict, tgt_dict)
         self.teacher: Optional[FrozenTeacher] = None
+        self._cache: Optional[TeacherCache] = None
         self._training = False
         self._store: Optional[Images] = None
         self._image_list: Optional[ImageList] = None
@@ -156,7 +90,7 @@ class MultimodalTranslationTask(TranslationTask):
         Raises:
             ValueError: DATA is not what fairseq-preprocess makes.
         """
-        problems = _data_problems(cfg)
+        problems = data_problems(cfg)
         if problems:
             raise ValueError("\n".join(problems))
         return super().setup_task(cfg, **kwargs)
@@ -189,34 +123,34 @@ class MultimodalTranslationTask(TranslationTask):
                 f"{split}.images beside its sentences. Leave --image-list out."
             )
         super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
-        pairs = self.datasets[split]
+        training = split == self.cfg.train_subset
+        paths = utils.split_paths(self.cfg.data)
+        files = split_files(
+            self.cfg, paths[(epoch - 1) % len(paths)] if training else paths[0], combine
+        )
         store = self.image_store()
         if store is None:
-            self.datasets[split] = CompleteDataset(pairs)
-            return
-        self.check_images(store)
-        paths = utils.split_paths(self.cfg.data)
-        data = paths[(epoch - 1) % len(paths)] if split == self.cfg.train_subset else paths[0]
-        ids = read_split_ids(self._split_files(data, combine), split)
+            self.datasets[split] = CompleteDataset(self.datasets[split])
+        else:
+            self.check_images(store)
+            self.datasets[split] = self._with_images(self.datasets[split], store, files, split)
+        if training and self._cache is not None:
+            lines = lines_of_cache(self._cache, files, split)
+            self.datasets[split] = TaughtDataset(self.datasets[split], self._cache, lines)
+
+    def _with_images(
+        self, pairs: LanguagePairDataset, store: Images, files: SplitFiles, split: str
+    ) -> MultimodalDataset:
+        ids = read_split_ids(files, split)
         rows, absent = image_rows(store, ids, split)
         if absent and self.cfg.image_missing == "error":
             raise SplitError(with_remedy(absent))
         with_image = int((rows >= 0).sum())
         logger.info(
-            f"{data} {split}: {with_image} of {len(rows)} sentences have an image"
+            f"{files.data} {split}: {with_image} of {len(rows)} sentences have an image"
             + "".join(f"; {line}; masked" for line in absent)
         )
-        self.datasets[split] = MultimodalDataset(pairs, store, rows)
-
-    def _split_files(self, data: str, combine: bool) -> SplitFiles:
-        return SplitFiles(
-            data,
-            self.cfg.source_lang,
-            self.cfg.target_lang,
-            self.cfg.dataset_impl,
-            combine,
-            self.cfg.upsample_primary,
-        )
+        return MultimodalDataset(pairs, store, rows)
 
     def check_images(self, store: Images) -> None:
         """Can the models that were loaded read these images?
@@ -300,22 +234,28 @@ class MultimodalTranslationTask(TranslationTask):
             self.check_images(self._image_list.images)  # of an ensemble, every model
 
     def _prepare_training(self, model_cfg, resumed: Optional[str]) -> None:
-        problems = self._option_problems(model_cfg)
+        problems = option_problems(self.cfg, model_cfg)
         store = None
         try:
             store = self.image_store()
         except ValueError as error:
             problems += str(error).split("\n")
         if self.cfg.image_h5 is not None:
-            problems += self._split_problems(store)
+            problems += split_problems(self.cfg, store)
         if store is not None:
-            problems += self._format_problems(model_cfg, store)
+            problems += format_problems(model_cfg, store)
         if resumed is not None:
-            problems += self._resume_problems(resumed, store)
+            problems += resume_problems(self, resumed, store)
+        if self.cfg.teacher_cache is not None:
+            try:
+                self._cache = TeacherCache(self.cfg.teacher_cache)
+                problems += cache_problems(self, self._cache, store)
+            except TeacherCacheError as error:
+                problems.append(str(error))
         if self.cfg.teacher_path is not None:
             try:
                 self.teacher = load_teacher(
-                    self.cfg.teacher_path, self.cfg.teacher_data, self._as_student(store)
+                    self.cfg.teacher_path, self.cfg.teacher_data, self.as_student(store)
                 )
             except TeacherError as error:
                 problems += error.problems
@@ -330,89 +270,7 @@ class MultimodalTranslationTask(TranslationTask):
                 model_cfg.update(found.as_settings())
             logger.info(f"{store.path}: {len(store)} images, {found}")
 
-    def _option_problems(self, model_cfg) -> List[str]:
-        found = []
-        cfg = self.cfg
-        if cfg.left_pad_source:
-            found.append("--left-pad-source: this task pads the source on the right. Leave it out.")
-        if not 0 <= cfg.image_dropout <= 1:
-            found.append(f"--image-dropout {cfg.image_dropout} must lie between 0 and 1")
-        if cfg.image_dropout and cfg.image_h5 is None:
-            found.append("--image-dropout hides images, but there are none: give --image-h5")
-        for option, value in (
-            ("--image-list", cfg.image_list),
-            ("--image-list-weights", cfg.image_list_weights),
-        ):
-            if value is not None:
-                found.append(
-                    f"{option} is for fairseq-interactive; training reads SPLIT.images beside the "
-                    "sentences"
-                )
-        if getattr(model_cfg, "image_backbone_weights", None) == FROM_CHECKPOINT:
-            found.append(
-                f"--image-backbone-weights {FROM_CHECKPOINT} is no choice; a model that is resumed or "
-                "used takes its checkpoint's weights by itself"
-            )
-        if cfg.teacher_data is not None and cfg.teacher_path is None:
-            found.append("--teacher-data without --teacher-path has no effect: give both")
-        if cfg.image_h5 is not None and not can_read_images(model_cfg):
-            found.append(
-                f"--image-h5 is given, but the architecture {getattr(model_cfg, '_name', '?')} reads "
-                "no images. Use --arch cross_modal_rnn, or leave --image-h5 out."
-            )
-        given = format_of_model(model_cfg)
-        if cfg.image_h5 is None and given is not None:
-            found.append(f"{given.option} is read from the image store: give --image-h5 instead")
-        return found
-
-    def _resume_problems(self, path: str, store: Optional[Images]) -> List[str]:
-        """fairseq-train loads no task state; were these the dictionaries and images so far?"""
-        try:
-            state = task_state(path)
-        except CheckpointError as error:
-            return error.problems
-        remedy = "To begin anew, give another --save-dir; to start from its weights, --init-from."
-        found = [f"{line} {remedy}" for line in self._dictionary_problems(state)]
-        if store is not None and state.get("images") is not None:
-            differences = store.description.differences(state["images"], "now", "so far")
-            if differences:
-                found.append(
-                    f"{path} was trained with images of another kind: {'; '.join(differences)}. "
-                    f"{remedy}"
-                )
-        return found
-
-    def _split_problems(self, store: Optional[Images]) -> List[str]:
-        """Everything about SPLIT.images of the splits that training will load."""
-        paths = utils.split_paths(self.cfg.data)
-        wanted = [(data, self.cfg.train_subset, True) for data in paths]
-        if not self.cfg.disable_validation:
-            if self.cfg.combine_valid_subsets:
-                wanted.append((paths[0], "valid", True))
-            else:
-                wanted += [(paths[0], split, False) for split in self.cfg.valid_subset.split(",")]
-        found = []
-        for data, split, combine in wanted:
-            try:
-                ids = read_split_ids(self._split_files(data, combine), split)
-            except SplitError as error:
-                found += error.problems
-                continue
-            if store is not None and self.cfg.image_missing == "error":
-                found += with_remedy(image_rows(store, ids, split)[1])
-        return found
-
-    @staticmethod
-    def _format_problems(model_cfg, store: Images) -> List[str]:
-        given, found = format_of_model(model_cfg), format_of_store(store)
-        if given in (None, found):
-            return []
-        return [
-            f"{given.option} does not fit {store.path}, which has {found}. Leave the option out: the "
-            "task reads it from the store."
-        ]
-
-    def _as_student(self, store: Optional[Images]) -> Student:
+    def as_student(self, store: Optional[Images]) -> Student:
         return Student(
             source_lang=self.cfg.source_lang,
             source_dictionary=self.source_dictionary,
@@ -429,9 +287,9 @@ class MultimodalTranslationTask(TranslationTask):
         """
         if self._training:
             name = cfg._name
-            if name != CRITERION and self.teacher is not None:
+            if name != CRITERION and self._teacher_option is not None:
                 raise ValueError(
-                    f"--teacher-path has no effect with --criterion {name}: use --criterion "
+                    f"{self._teacher_option} has no effect with --criterion {name}: use --criterion "
                     f"{CRITERION}, or leave the teacher out."
                 )
             if name == CRITERION:
@@ -442,16 +300,24 @@ class MultimodalTranslationTask(TranslationTask):
         """Lambda, and where its schedule leads, ask for a teacher or for none."""
         smallest = start if end is None else min(start, end)
         option = "--kd-lambda" if smallest == start else "--kd-lambda-end"
-        if self.teacher is None and smallest < 1:
+        if self._teacher_option is None and smallest < 1:
             raise ValueError(
                 f"{option} {smallest} gives distillation a weight of {1 - smallest:g}, but there is "
-                "no teacher: give --teacher-path, or --kd-lambda 1 for plain training."
+                "no teacher: give --teacher-path or --teacher-cache, or --kd-lambda 1 for plain "
+                "training."
             )
-        if self.teacher is not None and smallest == 1:
+        if self._teacher_option is not None and smallest == 1:
             raise ValueError(
-                "--teacher-path has no effect with --kd-lambda 1: choose a smaller lambda, or "
-                "leave the teacher out."
+                f"{self._teacher_option} has no effect with --kd-lambda 1: choose a smaller lambda, "
+                "or leave the teacher out."
             )
+
+    @property
+    def _teacher_option(self) -> Optional[str]:
+        """By which option there is a teacher, if there is one."""
+        if self.teacher is not None:
+            return "--teacher-path"
+        return "--teacher-cache" if self._cache is not None else None
 
     # -- what is in the checkpoint --------------------------------------------------------------
 
@@ -471,33 +337,13 @@ class MultimodalTranslationTask(TranslationTask):
         Raises:
             ValueError: the first difference of each dictionary that differs.
         """
-        found = self._dictionary_problems(state_dict)
+        found = dictionary_problems(self, state_dict)
         if found:
             raise ValueError("\n".join(found))
         ours = ("source_symbols", "target_symbols", "images")
         rest = {name: value for name, value in state_dict.items() if name not in ours}
         self._description = state_dict.get("images")
         super().load_state_dict(rest)
-
-    def _dictionary_problems(self, state_dict: Dict[str, Any]) -> List[str]:
-        """Where the dictionaries of a checkpoint's task state are not those of DATA."""
-        found = []
-        for side, dictionary, lang in (
-            ("source", self.source_dictionary, self.cfg.source_lang),
-            ("target", self.target_dictionary, self.cfg.target_lang),
-        ):
-            trained = state_dict.get(f"{side}_symbols")
-            if trained is None:
-                continue  # a checkpoint of another task
-            difference = first_difference(trained, symbols(dictionary))
-            if difference:
-                found.append(
-                    f"the checkpoint was trained with another {side} dictionary than dict.{lang}.txt "
-                    f"in {utils.split_paths(self.cfg.data)[0]} (first: checkpoint, second: folder): "
-                    f"{difference}. Use the folder of its training, or binarise this one with its "
-                    "dictionaries."
-                )
-        return found
 
     # -- training -------------------------------------------------------------------------------
 
@@ -507,14 +353,17 @@ class MultimodalTranslationTask(TranslationTask):
         """Add what the teacher says, hide images, and do fairseq's step.
 
         The teacher's log-probabilities (B, T, V) at temperature 1 go into
-        ``sample["teacher"]["log_probs"]``, and the number of updates so far, which a schedule of the
-        criterion's lambda follows, into ``sample["update_num"]``. The teacher sees the images that
-        --image-dropout hides from the student.
+        ``sample["teacher"]["log_probs"]``; what a cache knows is in the sample already. The number of
+        updates so far, which a schedule of the criterion's lambda follows, goes into
+        ``sample["update_num"]``. The teacher sees the images that --image-dropout hides from the
+        student.
         """
         if self.teacher is not None:
             dtype = next(model.parameters()).dtype
             log_probs = self.teacher.log_probs(sample["net_input"], dtype)
-            sample = {**sample, "teacher": {"log_probs": log_probs}, "update_num": update_num}
+            sample = {**sample, "teacher": {"log_probs": log_probs}}
+        if self._teacher_option is not None:
+            sample = {**sample, "update_num": update_num}
         if self.cfg.image_dropout:
             sample = {**sample, "net_input": self._hide_images(sample["net_input"])}
         return super().train_step(
@@ -598,30 +447,6 @@ class MultimodalTranslationTask(TranslationTask):
         if self._image_list is not None:
             sample = self._image_list.put_back(sample, next(models[0].parameters()))
         return super().inference_step(generator, models, sample, prefix_tokens, constraints)
-
-
-def _data_problems(cfg) -> List[str]:
-    """What is missing in DATA, one line each."""
-    remedy = "DATA is the folder that fairseq-preprocess or preprocess/prepare_multi30k.py made."
-    if not cfg.data:
-        return [f"no DATA folder was given. {remedy}"]
-    paths = utils.split_paths(cfg.data)
-    found = [f"there is no folder {path}. {remedy}" for path in paths if not os.path.isdir(path)]
-    if found:
-        return found
-    langs = [cfg.source_lang, cfg.target_lang]
-    if None in langs:
-        langs = data_utils.infer_language_pair(paths[0])
-    if None in langs:
-        return [
-            f"{paths[0]} has no binarised split that tells the languages: say --source-lang and "
-            f"--target-lang. {remedy}"
-        ]
-    return [
-        f"{paths[0]} has no dict.{lang}.txt. {remedy}"
-        for lang in langs
-        if not os.path.isfile(os.path.join(paths[0], f"dict.{lang}.txt"))
-    ]
 
 
 def _with_weights_of_checkpoint(model_cfg):

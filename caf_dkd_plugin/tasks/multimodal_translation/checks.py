@@ -1,0 +1,196 @@
+"""What can be wrong when the task is set up or a training starts: each finds all of its kind at once."""
+
+import os
+from typing import Any, Dict, List, Optional
+
+from fairseq import utils
+from fairseq.data import data_utils
+from fairseq.tasks.translation import TranslationTask
+
+from ...checkpoints.load import CheckpointError
+from ...checkpoints.resuming import task_state
+from ...data.dictionaries import first_difference, symbols, symbols_sha256
+from ...data.image_format import can_read_images, format_of_model, format_of_store
+from ...data.joined_stores import Images
+from ...data.split_files import SplitError, SplitFiles
+from ...data.split_images import image_rows, read_split_ids, with_remedy
+from ...data.taught_dataset import lines_of_cache
+from ...data.teacher_cache import TeacherCache, TeacherCacheError
+from ...modules.visual_backbone import FROM_CHECKPOINT
+from .config import MultimodalTranslationConfig
+
+
+def data_problems(cfg: MultimodalTranslationConfig) -> List[str]:
+    """What is missing in DATA, one line each."""
+    remedy = "DATA is the folder that fairseq-preprocess or preprocess/prepare_multi30k.py made."
+    if not cfg.data:
+        return [f"no DATA folder was given. {remedy}"]
+    paths = utils.split_paths(cfg.data)
+    found = [f"there is no folder {path}. {remedy}" for path in paths if not os.path.isdir(path)]
+    if found:
+        return found
+    langs = [cfg.source_lang, cfg.target_lang]
+    if None in langs:
+        langs = data_utils.infer_language_pair(paths[0])
+    if None in langs:
+        return [
+            f"{paths[0]} has no binarised split that tells the languages: say --source-lang and "
+            f"--target-lang. {remedy}"
+        ]
+    return [
+        f"{paths[0]} has no dict.{lang}.txt. {remedy}"
+        for lang in langs
+        if not os.path.isfile(os.path.join(paths[0], f"dict.{lang}.txt"))
+    ]
+
+
+def split_files(cfg: MultimodalTranslationConfig, data: str, combine: bool) -> SplitFiles:
+    """How fairseq finds the files of a split in a folder."""
+    return SplitFiles(
+        data, cfg.source_lang, cfg.target_lang, cfg.dataset_impl, combine, cfg.upsample_primary
+    )
+
+
+def option_problems(cfg: MultimodalTranslationConfig, model_cfg) -> List[str]:
+    """What is wrong with the options of task and model, whatever is in the files."""
+    found = []
+    if cfg.left_pad_source:
+        found.append("--left-pad-source: this task pads the source on the right. Leave it out.")
+    if not 0 <= cfg.image_dropout <= 1:
+        found.append(f"--image-dropout {cfg.image_dropout} must lie between 0 and 1")
+    if cfg.image_dropout and cfg.image_h5 is None:
+        found.append("--image-dropout hides images, but there are none: give --image-h5")
+    for option, value in (
+        ("--image-list", cfg.image_list),
+        ("--image-list-weights", cfg.image_list_weights),
+    ):
+        if value is not None:
+            found.append(
+                f"{option} is for fairseq-interactive; training reads SPLIT.images beside the "
+                "sentences"
+            )
+    if getattr(model_cfg, "image_backbone_weights", None) == FROM_CHECKPOINT:
+        found.append(
+            f"--image-backbone-weights {FROM_CHECKPOINT} is no choice; a model that is resumed or "
+            "used takes its checkpoint's weights by itself"
+        )
+    if cfg.teacher_cache is not None and cfg.teacher_path is not None:
+        found.append("--teacher-cache and --teacher-path are two teachers: leave one out")
+    if cfg.teacher_data is not None and cfg.teacher_path is None:
+        found.append("--teacher-data without --teacher-path has no effect: give both")
+    if cfg.image_h5 is not None and not can_read_images(model_cfg):
+        found.append(
+            f"--image-h5 is given, but the architecture {getattr(model_cfg, '_name', '?')} reads "
+            "no images. Use --arch cross_modal_rnn, or leave --image-h5 out."
+        )
+    given = format_of_model(model_cfg)
+    if cfg.image_h5 is None and given is not None:
+        found.append(f"{given.option} is read from the image store: give --image-h5 instead")
+    return found
+
+
+def split_problems(cfg: MultimodalTranslationConfig, store: Optional[Images]) -> List[str]:
+    """Everything about SPLIT.images of the splits that training will load."""
+    paths = utils.split_paths(cfg.data)
+    wanted = [(data, cfg.train_subset, True) for data in paths]
+    if not cfg.disable_validation:
+        if cfg.combine_valid_subsets:
+            wanted.append((paths[0], "valid", True))
+        else:
+            wanted += [(paths[0], split, False) for split in cfg.valid_subset.split(",")]
+    found = []
+    for data, split, combine in wanted:
+        try:
+            ids = read_split_ids(split_files(cfg, data, combine), split)
+        except SplitError as error:
+            found += error.problems
+            continue
+        if store is not None and cfg.image_missing == "error":
+            found += with_remedy(image_rows(store, ids, split)[1])
+    return found
+
+
+def format_problems(model_cfg, store: Images) -> List[str]:
+    """Whether the model was told by hand of other images than the store has."""
+    given, found = format_of_model(model_cfg), format_of_store(store)
+    if given in (None, found):
+        return []
+    return [
+        f"{given.option} does not fit {store.path}, which has {found}. Leave the option out: the "
+        "task reads it from the store."
+    ]
+
+
+def dictionary_problems(task: TranslationTask, state_dict: Dict[str, Any]) -> List[str]:
+    """Where the dictionaries of a checkpoint's task state are not those of DATA."""
+    found = []
+    for side, dictionary, lang in (
+        ("source", task.source_dictionary, task.cfg.source_lang),
+        ("target", task.target_dictionary, task.cfg.target_lang),
+    ):
+        trained = state_dict.get(f"{side}_symbols")
+        if trained is None:
+            continue  # a checkpoint of another task
+        difference = first_difference(trained, symbols(dictionary))
+        if difference:
+            found.append(
+                f"the checkpoint was trained with another {side} dictionary than dict.{lang}.txt "
+                f"in {utils.split_paths(task.cfg.data)[0]} (first: checkpoint, second: folder): "
+                f"{difference}. Use the folder of its training, or binarise this one with its "
+                "dictionaries."
+            )
+    return found
+
+
+def resume_problems(task: TranslationTask, path: str, store: Optional[Images]) -> List[str]:
+    """fairseq-train loads no task state; were these the dictionaries and images so far?
+
+    Args:
+        task: with the dictionaries of now.
+        path: the checkpoint from which the training will go on.
+        store: the images of now.
+    """
+    try:
+        state = task_state(path)
+    except CheckpointError as error:
+        return error.problems
+    remedy = "To begin anew, give another --save-dir; to start from its weights, --init-from."
+    found = [f"{line} {remedy}" for line in dictionary_problems(task, state)]
+    if store is not None and state.get("images") is not None:
+        differences = store.description.differences(state["images"], "now", "so far")
+        if differences:
+            found.append(
+                f"{path} was trained with images of another kind: {'; '.join(differences)}. "
+                f"{remedy}"
+            )
+    return found
+
+
+def cache_problems(
+    task: TranslationTask, cache: TeacherCache, store: Optional[Images]
+) -> List[str]:
+    """Whether a teacher's cache is of these dictionaries, texts and images."""
+    found = []
+    for side, dictionary, recorded in (
+        ("source", task.source_dictionary, cache.stamp.source_symbols_sha256),
+        ("target", task.target_dictionary, cache.stamp.target_symbols_sha256),
+    ):
+        if symbols_sha256(dictionary) != recorded:
+            found.append(
+                f"{cache.path} was made with another {side} dictionary than that of "
+                f"{task.cfg.data}. Make it again from this folder."
+            )
+    if store is not None and cache.stamp.images is not None:
+        differences = store.description.differences(cache.stamp.images, "now", "there")
+        if differences:
+            found.append(
+                f"the teacher of {cache.path} saw images of another kind: {'; '.join(differences)}"
+            )
+    for data in utils.split_paths(task.cfg.data):
+        try:
+            lines_of_cache(cache, split_files(task.cfg, data, True), task.cfg.train_subset)
+        except SplitError as error:
+            found += error.problems
+        except TeacherCacheError as error:
+            found.append(str(error))
+    return found

@@ -1,0 +1,164 @@
+import dataclasses
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+
+from caf_dkd_plugin.data.image_store import partial_path
+from caf_dkd_plugin.data.teacher_cache import (
+    Stamp,
+    TeacherCache,
+    TeacherCacheError,
+    TeacherCacheWriter,
+    Text,
+)
+
+K, M = 3, 2
+STAMP = Stamp(("a" * 64,), "s" * 64, "t" * 64, {"backbone": "resnet18"}, K, (1.0, 2.0))
+TEXTS = [
+    Text("train in a", 2, "1" * 64, "2" * 64, "3" * 64),
+    Text("train1 in a", 3, "4" * 64, "5" * 64, ""),
+]
+LENGTHS = [2, 1, 4, 3, 1]
+
+
+def said(line, length=None):
+    """Different numbers for every line and token."""
+    length = LENGTHS[line] if length is None else length
+    numbers = 100 * line + np.arange(length)[:, None]
+    return {
+        "topk_ids": (numbers + np.arange(K)).astype("int32"),
+        "topk_log_probs": -(numbers + np.arange(K) / 7).astype("float32"),
+        "tail_log_mass": -(numbers + np.arange(M) / 3).astype("float32"),
+    }
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "teacher.h5"
+
+
+def write(path, lines=range(5), finish=True, texts=TEXTS, stamp=STAMP):
+    writer = TeacherCacheWriter(path, texts, LENGTHS, stamp)
+    for line in lines:
+        writer.write(line, **said(line))
+    if finish:
+        writer.finish()
+    return writer
+
+
+def test_lines_are_read_as_they_were_written(path):
+    write(path)
+    cache = TeacherCache(path)
+    assert cache.stamp == STAMP
+    lines = [4, 2, 0, 2]
+    found = cache.read(lines, columns=5)
+    for row, line in enumerate(lines):
+        for name, values in said(line).items():
+            assert np.array_equal(found[name][row, : LENGTHS[line]], values)
+            assert not found[name][row, LENGTHS[line] :].any()
+    assert found["topk_ids"].shape == (4, 5, K)
+    assert found["tail_log_mass"].shape == (4, 5, M)
+    assert {values.dtype.name for values in found.values()} == {"int32", "float32"}
+
+
+def test_texts_are_found_by_their_content(path):
+    write(path)
+    cache = TeacherCache(path)
+    moved = dataclasses.replace(TEXTS[1], name="train in another folder")
+    assert [cache.first_line(text) for text in (TEXTS[0], moved)] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"lines": 7}, "train in a has 7 lines instead of 2"),
+        ({"source_sha256": "x"}, "train in a has another source text; "),
+        ({"target_sha256": "x"}, "train in a has another target text; "),
+        ({"images_sha256": "x"}, "train in a has another list of images; "),
+    ],
+)
+def test_another_text_is_refused_with_what_differs(path, change, words):
+    write(path)
+    text = dataclasses.replace(TEXTS[0], **change)
+    with pytest.raises(TeacherCacheError, match=r"does not know train in a: ") as error:
+        TeacherCache(path).first_line(text)
+    assert words in str(error.value)
+
+
+def test_an_interrupted_cache_goes_on_and_ends_the_same(path, tmp_path):
+    write(path, [3, 0], finish=False)
+    with pytest.raises(TeacherCacheError, match="it was interrupted"):
+        TeacherCache(path)
+    writer = TeacherCacheWriter(path, TEXTS, LENGTHS, STAMP)
+    assert writer.lines_done.tolist() == [True, False, False, True, False]
+    with pytest.raises(TeacherCacheError, match="3 of 5 lines were not written"):
+        writer.finish()
+    write(path, [1, 2, 4])
+    write(tmp_path / "whole.h5")
+    assert path.read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    assert not partial_path(path).exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("teachers", ("b" * 64,), "another teacher"),
+        ("target_symbols_sha256", "x", "another target dictionary"),
+        ("source_symbols_sha256", "x", "another source dictionary"),
+        ("images", None, "images of another kind"),
+        ("top_k", 4, "the best 3 symbols there, 4 now"),
+        ("tail_temperatures", (1.0,), "other temperatures of the tail"),
+    ],
+)
+def test_an_unfinished_cache_of_something_else_is_kept(path, field, value, words):
+    write(path, [0], finish=False)
+    stamp = dataclasses.replace(STAMP, **{field: value})
+    with pytest.raises(TeacherCacheError, match=f"was begun for something else: {words}"):
+        TeacherCacheWriter(path, TEXTS, LENGTHS, stamp)
+    with pytest.raises(TeacherCacheError, match="2 texts there, 1 now"):
+        TeacherCacheWriter(path, TEXTS[:1], LENGTHS[:2], STAMP)
+
+
+def test_a_line_must_have_its_tokens_and_no_nan(path):
+    writer = write(path, [], finish=False)
+    with pytest.raises(TeacherCacheError, match="line 2 has 4 target tokens, but topk_ids has 3"):
+        writer.write(2, **said(2, length=3))
+    values = said(2)
+    values["tail_log_mass"][1, 0] = np.nan
+    with pytest.raises(TeacherCacheError, match="tail_log_mass of line 2 has NaN"):
+        writer.write(2, **values)
+    assert not writer.lines_done.any()
+
+
+def test_a_pickled_copy_reads_the_same(path):
+    write(path)
+    cache = TeacherCache(path)
+    cache.read([0], 2)
+    size = len(pickle.dumps(cache))
+    copy = pickle.loads(pickle.dumps(cache))
+    assert np.array_equal(copy.read([2], 4)["topk_ids"], cache.read([2], 4)["topk_ids"])
+    assert size < 5000  # no array travels
+
+
+def test_other_files_are_refused(path, tmp_path):
+    with pytest.raises(TeacherCacheError, match=r"teacher\.h5 does not exist"):
+        TeacherCache(path)
+    path.write_text("text")
+    with pytest.raises(TeacherCacheError, match="not a readable teacher's cache"):
+        TeacherCache(path)
+    with h5py.File(path, "w") as file:
+        file["features"] = 1
+    with pytest.raises(TeacherCacheError, match="but not a teacher's cache"):
+        TeacherCache(path)
+    write(tmp_path / "good.h5")
+    with h5py.File(tmp_path / "good.h5", "r+") as file:
+        file.attrs["version"] = 2
+    with pytest.raises(TeacherCacheError, match="version 2, this program reads version 1"):
+        TeacherCache(tmp_path / "good.h5")
+    with h5py.File(tmp_path / "good.h5", "r+") as file:
+        file.attrs["version"] = 1
+        del file["topk_ids"]
+    with pytest.raises(TeacherCacheError, match="not a readable teacher's cache"):
+        TeacherCache(tmp_path / "good.h5")

@@ -1,0 +1,218 @@
+"""A teacher's cache by the real script, and students that learn from it."""
+
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from caf_dkd_plugin.data.image_store import partial_path
+from caf_dkd_plugin.data.teacher_cache import TeacherCache, TeacherCacheError, TeacherCacheWriter
+
+KD = ("--criterion", "kd_label_smoothed_cross_entropy", "--kd-lambda", "0.3")
+EVERYTHING = "136"  # symbols of the corpus's German
+
+
+@pytest.fixture
+def run(cache_teacher, data_bin, teacher, store, tmp_path, capsys):
+    """Run the script; its exit code, output and errors. The cache is tmp_path / "cache.h5"."""
+
+    def run(*options, data=data_bin, path=teacher.best, output=tmp_path / "cache.h5"):
+        images = [] if "--without-images" in options else ["--image-h5", str(store)]
+        command = [str(data), "--teacher-path", str(path), "--output", str(output), *images]
+        rest = [str(option) for option in options if option != "--without-images"]
+        code = cache_teacher.main([*command, "--max-tokens", "200", *rest])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache.h5"
+
+
+def weights(trained):
+    return torch.load(trained.last, weights_only=True)["model"]
+
+
+def assert_close(one, other):
+    for name, weight in weights(one).items():
+        torch.testing.assert_close(weight, weights(other)[name], rtol=1e-3, atol=1e-5)
+
+
+# -- learning from it -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", ["1", "3"])
+def test_all_symbols_are_the_live_teacher(train, run, teacher, store, cache, tmp_path, temperature):
+    assert run("--topk", EVERYTHING)[0] == 0
+    options = (*KD, "--kd-temperature", temperature, "--image-h5", store, "--max-epoch", "2")
+    live = train(tmp_path / "live", *options, "--teacher-path", teacher.best)
+    cached = train(tmp_path / "cached", *options, "--teacher-cache", cache)
+    for name in ("train_kd_loss", "train_loss", "valid_loss"):
+        np.testing.assert_allclose(cached.run.logged(name), live.run.logged(name), atol=1e-3)
+    assert_close(cached, live)
+
+
+def test_a_few_symbols_teach_nearly_the_same(train, run, teacher, store, cache, tmp_path):
+    code, said, _ = run()
+    assert code == 0
+    assert "64 lines (train in" in said
+    assert "the best 8 of 136 symbols" in said
+    options = (*KD, "--kd-temperature", "1", "--image-h5", store, "--max-epoch", "2")
+    live = train(tmp_path / "live", *options, "--teacher-path", teacher.best).run
+    cached = train(
+        tmp_path / "cached", *options, "--teacher-cache", cache, "--num-workers", "2"
+    ).run
+    assert cached.logged("valid_loss")[-1] == pytest.approx(live.logged("valid_loss")[-1], rel=0.05)
+
+
+def test_it_follows_shards_upsampling_and_folders(
+    train, run, fairseq, data_bin, corpus, store, teacher, cache, tmp_path
+):
+    first, second = tmp_path / "first", tmp_path / "second"
+    shutil.copytree(data_bin, first)
+    for path in sorted(first.glob("valid.*")):  # a second part of the training set
+        shutil.copy(path, first / path.name.replace("valid", "train1"))
+    shutil.copytree(data_bin, second)
+    for path in sorted(second.glob("test.*")):
+        shutil.copy(path, second / path.name.replace("test", "train"))
+    data = f"{first}:{second}"
+    code, said, _ = run("--topk", EVERYTHING, data=data)
+    assert code == 0
+    assert f"106 lines (train in {first}, train1 in {first}, train in {second})" in said
+    options = (*KD, "--image-h5", store, "--upsample-primary", "2", "--max-epoch", "2")
+    live = train(tmp_path / "live", *options, "--teacher-path", teacher.best, data=data)
+    cached = train(tmp_path / "cached", *options, "--teacher-cache", cache, data=data)
+    assert_close(cached, live)
+    train(tmp_path / "second only", *options, "--teacher-cache", cache, data=second)
+
+
+def test_an_ensemble_of_a_text_only_and_a_multimodal_teacher(
+    train, run, teacher, stock, store, cache, tmp_path
+):
+    both = f"{teacher.best}:{stock('transformer').last}"
+    assert run("--topk", EVERYTHING, path=both)[0] == 0
+    options = (*KD, "--image-h5", store)
+    live = train(tmp_path / "live", *options, "--teacher-path", both)
+    assert_close(train(tmp_path / "cached", *options, "--teacher-cache", cache), live)
+
+
+def test_a_resumed_training_equals_an_uninterrupted_one(train, run, store, cache, tmp_path):
+    run()
+    options = (*KD, "--image-h5", store, "--teacher-cache", cache)
+    whole = train(tmp_path / "whole", *options, "--max-epoch", "2")
+    train(tmp_path / "halves", *options)
+    halves = train(tmp_path / "halves", *options, "--max-epoch", "2")
+    assert all(
+        torch.equal(weight, weights(whole)[name]) for name, weight in weights(halves).items()
+    )
+
+
+# -- refusals -------------------------------------------------------------------------------------
+
+
+def test_another_text_is_refused(train, run, store, cache, data_copy, tmp_path):
+    run()
+    shutil.copy(data_copy / "valid.en-de.de.bin", data_copy / "train.en-de.de.bin")
+    shutil.copy(data_copy / "valid.en-de.de.idx", data_copy / "train.en-de.de.idx")
+    shutil.copy(data_copy / "valid.en-de.en.bin", data_copy / "train.en-de.en.bin")
+    shutil.copy(data_copy / "valid.en-de.en.idx", data_copy / "train.en-de.en.idx")
+    shutil.copy(data_copy / "valid.images", data_copy / "train.images")
+    with pytest.raises(
+        ValueError, match="20 lines instead of 64 and another source text and another"
+    ):
+        train(tmp_path, *KD, "--image-h5", store, "--teacher-cache", cache, data=data_copy)
+
+
+def test_another_list_of_images_or_store_is_refused(
+    train, run, store, write_store, cache, data_copy, tmp_path
+):
+    run()
+    options = (*KD, "--teacher-cache", cache)
+    foreign = write_store(tmp_path / "foreign.h5", ["a"], size=9)
+    images = data_copy / "train.images"
+    images.write_text("".join(reversed(images.read_text().splitlines(keepends=True))))
+    with pytest.raises(ValueError, match=r"train in .* has another list of images"):
+        train(tmp_path, *options, "--image-h5", store, data=data_copy)
+    assert foreign.exists()
+
+
+def test_another_dictionary_is_refused(train, run, store, cache, data_copy, tmp_path):
+    run()
+    dictionary = data_copy / "dict.de.txt"
+    dictionary.write_text("".join(reversed(dictionary.read_text().splitlines(keepends=True))))
+    with pytest.raises(ValueError, match="was made with another target dictionary"):
+        train(tmp_path, *KD, "--image-h5", store, "--teacher-cache", cache, data=data_copy)
+
+
+def test_two_teachers_and_no_cache_are_refused(train, run, store, teacher, cache, tmp_path):
+    run()
+    both = ("--teacher-cache", cache, "--teacher-path", teacher.best)
+    with pytest.raises(ValueError, match="--teacher-cache and --teacher-path are two teachers"):
+        train(tmp_path, *KD, "--image-h5", store, *both)
+    with pytest.raises(ValueError, match=r"none\.h5 does not exist"):
+        train(tmp_path, *KD, "--image-h5", store, "--teacher-cache", "none.h5")
+    with pytest.raises(
+        ValueError, match="--teacher-cache has no effect with --criterion label_smo"
+    ):
+        train(tmp_path, "--image-h5", store, "--teacher-cache", cache)
+
+
+def test_the_script_names_what_it_cannot_use(run, tmp_path, teacher):
+    assert "none.pt does not exist" in run(path="none.pt")[2]
+    assert "--topk 137 is more than the 136 symbols" in run("--topk", "137")[2]
+    assert "reads images: give the image store" in run("--without-images")[2]
+    assert "there is no folder nowhere" in run(data="nowhere")[2]
+
+
+# -- going on -------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_run_goes_on_and_ends_the_same(run, cache, tmp_path, monkeypatch):
+    run(output=tmp_path / "whole.h5")
+    write, calls = TeacherCacheWriter.write, []
+
+    def interrupted(self, line, **values):
+        if len(calls) == 20:
+            raise KeyboardInterrupt
+        calls.append(line)
+        write(self, line, **values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TeacherCacheWriter, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert partial_path(cache).exists()
+    assert "going on: 20 of 64 lines are done" in run()[1]
+    assert cache.read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    assert "already finished" in run()[1]
+
+
+def test_a_finished_cache_of_something_else_is_kept(run, cache):
+    run()
+    before = cache.read_bytes()
+    code, _, error = run("--topk", "4")
+    assert code == 1
+    assert "has the best 8 symbols there, 4 now" in error
+    assert cache.read_bytes() == before
+    assert run("--topk", "4", "--overwrite")[0] == 0
+    assert TeacherCache(cache).stamp.top_k == 4
+
+
+def test_what_is_kept_is_what_the_teacher_says(run, cache, teacher, data_bin, store):
+    """The masses of the best symbols and of the tail make one, at temperature 1."""
+    run()
+    said = TeacherCache(cache).read(range(64), columns=40)
+    real = said["topk_log_probs"].any(axis=2)
+    mass = np.exp(said["topk_log_probs"]).sum(axis=2) + np.exp(said["tail_log_mass"][..., 0])
+    np.testing.assert_allclose(mass[real], 1, atol=1e-5)
+    assert (np.diff(said["topk_log_probs"][real]) <= 0).all()
+    assert said["tail_log_mass"][real][:, 1].max() <= math.log(136)
+
+
+def test_the_error_is_a_value_error():
+    assert issubclass(TeacherCacheError, ValueError)
