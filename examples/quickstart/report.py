@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 ARMS = ("text_only", "image", "wrong_image")
+"""of the demo without --pixels"""
 PLOTTED = (0, 1, 2, 3, 4, 5)
 """the test sentences whose attention is drawn: three pairs of twins"""
 
@@ -73,12 +74,12 @@ def sense_accuracy(translations: Iterable[str], senses: Sequence[Sense]) -> floa
     return right / len(senses)
 
 
-def score(text: Path, translations: Path) -> Dict[str, Dict[str, object]]:
+def score(text: Path, translations: Path, arms: Sequence[str]) -> Dict[str, Dict[str, object]]:
     """BLEU, in per cent, and sense accuracy, from 0 to 1, of every arm."""
     references = (text / "test.de").read_text(encoding="utf-8").splitlines()
     senses = read_senses(text / "test.senses")
     report = {}
-    for arm in ARMS:
+    for arm in arms:
         hypotheses = read_translations(translations / f"{arm}.txt", len(references))
         metric = BLEU()
         bleu = metric.corpus_score(hypotheses, [references])
@@ -96,7 +97,8 @@ def table(report: Dict[str, Dict[str, object]]) -> str:
     for arm, figures in report.items():
         name = arm.replace("_", " ")
         lines.append(f"{name:13}  {figures['bleu']:6.1f}   {figures['sense_accuracy']:12.1%}")
-    lines.append(f"sacreBLEU: {report[ARMS[0]]['sacrebleu_signature']}")
+    first = next(iter(report.values()))
+    lines.append(f"sacreBLEU: {first['sacrebleu_signature']}")
     return "\n".join(lines)
 
 
@@ -158,10 +160,11 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--text", type=Path, required=True, help="folder of the corpus's text")
     parser.add_argument("--translations", type=Path, required=True, help="folder of ARM.txt")
     parser.add_argument("--output", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--arms", nargs="+", default=ARMS, help="rows of the table")
     for name in ("checkpoint", "data", "images", "image-h5"):
         parser.add_argument(f"--{name}", type=Path, help="for the attention")
     args = parser.parse_args(argv)
-    report = score(args.text, args.translations)
+    report = score(args.text, args.translations, args.arms)
     if args.checkpoint:
         draw_attention(args).save(args.output / "attention.png")
     (args.output / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

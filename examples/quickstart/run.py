@@ -11,6 +11,10 @@ teacher. The corpus is full of ambiguous nouns whose sense only the picture show
 - ``text_only``, a student that has no pictures, distilled from a teacher that has none either, has to
   guess too. Its teacher must not see pictures: it would teach senses that this student cannot know.
 
+With ``--pixels`` it shows something else, in DEMO/pixels: a CNN inside the translator, from random
+weights, that has only the translations to learn from (pixel_steps.py). ``pixels`` is that model, and
+``wrong_image`` the same with the pictures of other sentences. It takes half an hour.
+
 Independent steps run at the same time. The second time, steps whose command has not changed are skipped.
 """
 
@@ -23,165 +27,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Sequence
+from typing import List, Optional, Sequence
 
+from pixel_steps import PIXEL_FULL, PIXEL_SMOKE, pixel_steps
 from report import table
+from steps import FULL, SMOKE, Step, steps
 
 ROOT = Path(__file__).resolve().parents[2]
-HERE = "examples/quickstart"
-
-
-class Size(NamedTuple):
-    """How big the demo is."""
-
-    train: int
-    """sentence pairs of the teacher"""
-    student: int
-    """of them, the first ones are the student's"""
-    test: int
-    """sentences to translate"""
-    cnn_steps: int
-    """batches that the CNN learns from"""
-    teacher_updates: int
-    student_updates: int
-
-
-FULL = Size(2400, student=1000, test=400, cnn_steps=140, teacher_updates=1000, student_updates=1200)
-SMOKE = Size(240, student=120, test=48, cnn_steps=4, teacher_updates=8, student_updates=8)
-
-
-class Step(NamedTuple):
-    """A command line and the files or folders that it makes."""
-
-    title: str
-    command: str
-    outputs: List[str]
-
-    @property
-    def name(self) -> str:
-        """For file names."""
-        return self.title.split(":")[0].replace(" ", "_")
-
-
-TRAINING = """\
-    --user-dir caf_dkd_plugin --task multimodal_translation --source-lang en --target-lang de \\
-    --arch cross_modal_rnn_tiny --share-all-embeddings --dropout 0.1 --embed-dropout 0.1 \\
-    --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 1 --label-smoothing 0.1 \\
-    --lr-scheduler polynomial_decay --lr 3e-3 --warmup-updates {warmup} \\
-    --total-num-update {updates} --max-update {updates} \\
-    --no-epoch-checkpoints --num-workers 0 --log-format simple --seed {seed}"""
-
-
-def training(updates: int, seed: int) -> str:
-    """What all trainings have in common."""
-    return TRAINING.format(updates=updates, warmup=min(200, updates // 2), seed=seed)
-
-
-def steps(demo: str, size: Size, seed: int) -> List[List[Step]]:
-    """All steps, in groups that can run at the same time; `demo` is the folder, for the shell."""
-    text, store = f"{demo}/corpus/text", f"{demo}/images.h5"
-    many, few = f"{demo}/data/teacher", f"{demo}/data/student"
-    images = f"--image-h5 {store} --fusion-normalize-image"
-
-    preparation = [
-        Step(
-            "corpus: sentences with ambiguous nouns, and pictures",
-            f"python {HERE}/make_corpus.py --output {demo}/corpus \\\n"
-            f"    --train {size.train} --valid 200 --test {size.test} --seed {seed}",
-            [f"{demo}/corpus"],
-        ),
-        Step(
-            "subwords: sentencepiece, learned from the training text",
-            f"python {HERE}/subwords.py --text {text} --output {demo}/pieces \\\n"
-            f"    --vocab-size 500 --student {size.student}",
-            [f"{demo}/pieces"],
-        ),
-        Step(
-            "data of the teacher: all pairs, one dictionary for both languages",
-            f"fairseq-preprocess --source-lang en --target-lang de --joined-dictionary \\\n"
-            f"    --trainpref {demo}/pieces/train --validpref {demo}/pieces/valid \\\n"
-            f"    --destdir {many}\n"
-            f"cp {text}/train.images {text}/valid.images {many}",
-            [many],
-        ),
-        Step(
-            f"data of the student: {size.student} pairs, the teacher's dictionary, two test sets",
-            f"fairseq-preprocess --source-lang en --target-lang de --joined-dictionary \\\n"
-            f"    --srcdict {many}/dict.en.txt \\\n"
-            f"    --trainpref {demo}/pieces/student --validpref {demo}/pieces/valid \\\n"
-            f"    --testpref {demo}/pieces/test,{demo}/pieces/test --destdir {few}\n"
-            f"head -n {size.student} {text}/train.images > {few}/train.images\n"
-            f"cp {text}/valid.images {text}/test.images {few}\n"
-            f"python {HERE}/wrong_images.py --text {text} --output {few}/test1.images",
-            [few],
-        ),
-        Step(
-            "cnn: pretraining on other drawings, as ImageNet is for photographs",
-            f"python {HERE}/pretrain_cnn.py --output {demo}/cnn.pt \\\n"
-            f"    --steps {size.cnn_steps} --seed {seed}",
-            [f"{demo}/cnn.pt"],
-        ),
-        Step(
-            "features: 4 x 4 regions of 512 numbers for every picture",
-            f"python preprocess/extract_features.py --images {demo}/corpus/images \\\n"
-            f"    --output {store} --backbone resnet18 --weights {demo}/cnn.pt \\\n"
-            f"    --layer grid --image-size 128 --overwrite",
-            [store],
-        ),
-        Step(
-            "check: do texts, lists of images and features fit together?",
-            f"python preprocess/check_data.py {many} --image-h5 {store}\n"
-            f"python preprocess/check_data.py {few} --image-h5 {store}",
-            [],
-        ),
-    ]
-    arms = {"text_only": "", "image": f" \\\n    {images}"}
-    teachers = [
-        Step(
-            f"teacher {arm}: {size.train} pairs",
-            f"fairseq-train {many} --save-dir {demo}/models/teacher_{arm} \\\n"
-            f"{training(size.teacher_updates, seed)} --batch-size 32 \\\n"
-            f"    --criterion label_smoothed_cross_entropy{looks}",
-            [f"{demo}/models/teacher_{arm}"],
-        )
-        for arm, looks in arms.items()
-    ]
-    students = [
-        Step(
-            f"student {arm}: {size.student} pairs and the teacher",
-            f"fairseq-train {few} --save-dir {demo}/models/student_{arm} \\\n"
-            f"{training(size.student_updates, seed)} --batch-size 16 \\\n"
-            f"    --criterion kd_label_smoothed_cross_entropy --kd-lambda 0.3 --kd-temperature 2 \\\n"
-            f"    --teacher-path {demo}/models/teacher_{arm}/checkpoint_best.pt{looks}",
-            [f"{demo}/models/student_{arm}"],
-        )
-        for arm, looks in arms.items()
-    ]
-    translations = [
-        Step(
-            f"translation {arm}: beam search over the {size.test} test sentences",
-            f"mkdir -p {demo}/translations\n"
-            f"fairseq-generate {few} --user-dir caf_dkd_plugin --task multimodal_translation \\\n"
-            f"    --source-lang en --target-lang de {options} \\\n"
-            f"    --path {demo}/models/student_{student}/checkpoint_best.pt \\\n"
-            f"    --beam 5 --batch-size 100 --max-len-b 40 --remove-bpe sentencepiece \\\n"
-            f"    > {demo}/translations/{arm}.txt",
-            [f"{demo}/translations/{arm}.txt"],
-        )
-        for arm, student, options in (
-            ("text_only", "text_only", "--gen-subset test"),
-            ("image", "image", f"--gen-subset test --image-h5 {store}"),
-            ("wrong_image", "image", f"--gen-subset test1 --image-h5 {store}"),
-        )
-    ]
-    report = Step(
-        "report: sacreBLEU, right senses, attention",
-        f"python {HERE}/report.py --text {text} --translations {demo}/translations \\\n"
-        f"    --output {demo} --checkpoint {demo}/models/student_image/checkpoint_best.pt \\\n"
-        f"    --data {few} --images {demo}/corpus/images --image-h5 {store}",
-        [f"{demo}/report.json", f"{demo}/attention.png"],
-    )
-    return [*([step] for step in preparation), teachers, students, translations, [report]]
 
 
 class StepFailed(Exception):
@@ -269,15 +121,23 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser.add_argument(
         "--smoke", action="store_true", help="hardly any training: only shows that all commands run"
     )
+    parser.add_argument(
+        "--pixels",
+        action="store_true",
+        help="the CNN learns inside the translator, from random weights; in the subfolder pixels",
+    )
     args = parser.parse_args(argv)
-    demo = args.output.resolve()
+    demo = args.output.resolve() / "pixels" if args.pixels else args.output.resolve()
     shown = demo.relative_to(ROOT) if ROOT in demo.parents else demo
     if args.fresh:
         shutil.rmtree(demo / "done", ignore_errors=True)
+    make_steps, full, smoke = (
+        (pixel_steps, PIXEL_FULL, PIXEL_SMOKE) if args.pixels else (steps, FULL, SMOKE)
+    )
     start = time.monotonic()
     runner = Runner(demo)
     try:
-        for group in steps(shlex.quote(str(shown)), SMOKE if args.smoke else FULL, args.seed):
+        for group in make_steps(shlex.quote(str(shown)), smoke if args.smoke else full, args.seed):
             runner.run(group)
     except StepFailed as error:
         print(error, file=sys.stderr)

@@ -14,7 +14,7 @@ from typing import Optional, Sequence
 import sentencepiece
 
 
-def split_corpus(text: Path, output: Path, vocab_size: int, student: int) -> None:
+def split_corpus(text: Path, output: Path, vocab_size: int, student: Optional[int]) -> None:
     """Train the model and write the pieces; see the head of this file."""
     output.mkdir(parents=True, exist_ok=True)
     sentencepiece.SentencePieceTrainer.train(
@@ -31,11 +31,12 @@ def split_corpus(text: Path, output: Path, vocab_size: int, student: int) -> Non
         for split in ("train", "valid", "test"):
             lines = (text / f"{split}.{lang}").read_text(encoding="utf-8").splitlines()
             pieces[split] = [" ".join(model.encode(line, out_type=str)) for line in lines]
-        pieces["student"] = pieces["train"][:student]
+        if student is not None:
+            pieces["student"] = pieces["train"][:student]
         for split, lines in pieces.items():
             path = output / f"{split}.{lang}"
             path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    print(f"{output}/{{train,student,valid,test}}.{{en,de}}: {model.get_piece_size()} pieces")
+    print(f"{output}/{{{','.join(pieces)}}}.{{en,de}}: {model.get_piece_size()} pieces")
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
@@ -43,7 +44,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--text", type=Path, required=True, help="folder of the corpus's text")
     parser.add_argument("--output", type=Path, required=True, help="folder to write into")
     parser.add_argument("--vocab-size", type=int, required=True, help="number of pieces")
-    parser.add_argument("--student", type=int, required=True, help="pairs of the split `student`")
+    parser.add_argument("--student", type=int, help="pairs of the split `student`, if it is wanted")
     args = parser.parse_args(argv)
     split_corpus(args.text, args.output, args.vocab_size, args.student)
 

@@ -90,12 +90,15 @@ def test_report_has_every_arm_with_its_signature(report, tmp_path):
     for arm, lines in outputs.items():
         said = "".join(f"H-{number}\t-1\t{line}\n" for number, line in enumerate(lines))
         (tmp_path / f"{arm}.txt").write_text(said, encoding="utf-8")
-    report.main([f"--text={text}", f"--translations={tmp_path}", f"--output={tmp_path}"])
+    folders = [f"--text={text}", f"--translations={tmp_path}", f"--output={tmp_path}"]
+    report.main(folders)
     found = json.loads((tmp_path / "report.json").read_text())
     assert list(found) == ["text_only", "image", "wrong_image"]
     assert found["image"]["bleu"] == 100
     assert [figures["sense_accuracy"] for figures in found.values()] == [0.5, 1, 0]
     assert all("tok:13a" in figures["sacrebleu_signature"] for figures in found.values())
+    report.main([*folders, "--arms", "wrong_image", "image"])
+    assert list(json.loads((tmp_path / "report.json").read_text())) == ["wrong_image", "image"]
 
 
 def test_pieces_are_joined_to_words_with_their_mean_attention(report):
@@ -108,10 +111,19 @@ def test_pieces_are_joined_to_words_with_their_mean_attention(report):
 # -- the demo's commands --------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module", params=["features", "pixels"])
+def demo(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def steps(script):
+def steps(script, demo):
     run = script("run")
-    return [step for group in run.steps("demo", run.SMOKE, 1) for step in group]
+    groups = {
+        "features": run.steps("demo", run.SMOKE, 1),
+        "pixels": run.pixel_steps("demo", run.PIXEL_SMOKE, 1),
+    }[demo]
+    return [step for group in groups for step in group]
 
 
 def test_steps_have_names_and_outputs_of_their_own(steps):
@@ -120,7 +132,7 @@ def test_steps_have_names_and_outputs_of_their_own(steps):
     assert set(outputs.values()) == {1}
 
 
-def test_every_fairseq_command_parses(steps, monkeypatch):
+def test_every_fairseq_command_parses(steps, demo, monkeypatch):
     from fairseq import options
 
     monkeypatch.chdir(ROOT)  # for --user-dir
@@ -141,14 +153,35 @@ def test_every_fairseq_command_parses(steps, monkeypatch):
                 with mock.patch.object(sys, "argv", [program, *words]):
                     parse(make(), words)
                 parsed[program] += 1
-    assert parsed == {"fairseq-preprocess": 2, "fairseq-train": 4, "fairseq-generate": 3}
+    assert (
+        parsed
+        == {
+            "features": {"fairseq-preprocess": 2, "fairseq-train": 4, "fairseq-generate": 3},
+            "pixels": {"fairseq-preprocess": 1, "fairseq-train": 2, "fairseq-generate": 3},
+        }[demo]
+    )
 
 
-def test_every_script_that_is_called_exists(steps):
+def test_every_script_that_is_called_reads_its_options(steps):
+    class ParsedError(Exception):
+        """In place of the work."""
+
+    def parse_and_stop(self, args=None, namespace=None):
+        parse_args(self, args, namespace)
+        raise ParsedError
+
+    parse_args = argparse.ArgumentParser.parse_args
     for step in steps:
         for line in step.command.replace("\\\n", " ").splitlines():
-            program, script, *_ = shlex.split(line)
-            assert program != "python" or (ROOT / script).is_file()
+            program, path, *words = shlex.split(line)
+            if program != "python":
+                continue
+            with (
+                mock.patch.object(sys, "path", [str((ROOT / path).parent), *sys.path]),
+                mock.patch.object(argparse.ArgumentParser, "parse_args", parse_and_stop),
+                pytest.raises(ParsedError),
+            ):
+                importlib.import_module(Path(path).stem).main(words)
 
 
 def test_a_step_runs_again_only_when_something_changed(script, tmp_path):
