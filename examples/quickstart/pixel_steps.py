@@ -24,7 +24,7 @@ class PixelSize(NamedTuple):
     pixel_updates: int
 
 
-PIXEL_FULL = PixelSize(24000, test=400, text_updates=700, pixel_updates=6000)
+PIXEL_FULL = PixelSize(24000, test=400, text_updates=700, pixel_updates=3000)
 PIXEL_SMOKE = PixelSize(240, test=48, text_updates=8, pixel_updates=8)
 
 
@@ -71,7 +71,7 @@ def pixel_steps(demo: str, size: PixelSize, seed: int) -> List[List[Step]]:
         f"fairseq-train {data} --save-dir {demo}/models/pixels \\\n"
         f"{training(size.pixel_updates, seed, rate='5e-4')} --batch-size 32 \\\n"
         f"    --dropout 0 --embed-dropout 0 --fusion-dropout 0 --label-smoothing 0 \\\n"
-        f"    --criterion label_smoothed_cross_entropy --validate-interval-updates 500 \\\n"
+        f"    --criterion label_smoothed_cross_entropy --validate-interval-updates 250 \\\n"
         f"    --init-from {demo}/models/text_only/checkpoint_best.pt --fusion-residual \\\n"
         f"    --image-h5 {store} --fusion-normalize-image \\\n"
         f"    --image-backbone resnet18 --image-backbone-weights none \\\n"

@@ -13,7 +13,7 @@ teacher. The corpus is full of ambiguous nouns whose sense only the picture show
 
 With ``--pixels`` it shows something else, in DEMO/pixels: a CNN inside the translator, from random
 weights, that has only the translations to learn from (pixel_steps.py). ``pixels`` is that model, and
-``wrong_image`` the same with the pictures of other sentences. It takes half an hour.
+``wrong_image`` the same with the pictures of other sentences. It takes a quarter of an hour.
 
 Independent steps run at the same time. The second time, steps whose command has not changed are skipped.
 """
