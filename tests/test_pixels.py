@@ -65,8 +65,9 @@ def test_it_equals_a_model_that_is_given_the_backbones_features(
     writer.write(range(len(pixels)), features)
     writer.finish()
     task = task_with(cfg, image_h5=tmp_path / "f.h5")
-    cfg.model.update({"image_size": 0, "image_feature_size": features.shape[2]})
-    cfg.model.image_finetune_from = None
+    features_only = {"image_size": 0, "image_feature_size": features.shape[2]}
+    defaults = {"image_backbone": "resnet18", "image_lr_factor": 0.1, "image_finetune_from": None}
+    cfg.model.update({**features_only, **defaults})
     reader = task.build_model(cfg.model, from_checkpoint=True)
     state = {n: w for n, w in model.state_dict().items() if not n.startswith("encoder.backbone.")}
     reader.load_state_dict(state)
@@ -263,6 +264,16 @@ def test_what_cannot_work_is_refused(train, options, tmp_path, more, message):
 def test_fine_tuning_needs_pixels(train, store, tmp_path):
     with pytest.raises(ValueError, match="--image-finetune-from layer4 needs pictures"):
         train(tmp_path, "--image-h5", store, "--image-finetune-from", "layer4")
+
+
+def test_options_about_a_backbone_need_pixels(train, store, tmp_path):
+    options = ("--image-backbone", "resnet34", "--image-backbone-layer", "global")
+    with pytest.raises(
+        ValueError, match="--image-backbone resnet34 has no effect: .* pixels"
+    ) as error:
+        train(tmp_path, "--image-h5", store, *options, "--image-lr-factor", "0.5")
+    assert "--image-backbone-layer global has no effect" in str(error.value)
+    assert "--image-lr-factor 0.5 has no effect without --image-finetune-from" in str(error.value)
 
 
 # -- use ------------------------------------------------------------------------------------------

@@ -43,6 +43,11 @@ class PhotographReader:
             self._backbone = _backbone(description, size, weights_file)
         else:
             self._backbone = None
+            if weights_file is not None:
+                raise PhotographError(
+                    f"the model has its backbone inside, so the weights {weights_file} would have no "
+                    "effect: leave them out"
+                )
         self.image_size = size
         self.row_shape = (
             (size, size, 3) if self._backbone is None else self._backbone.row_shape(size)

@@ -55,6 +55,11 @@ def test_pixels_are_read_without_a_backbone(photographs):
     assert np.array_equal(reader.read(photographs[1]), load_picture(photographs[1], 20))
 
 
+def test_weights_for_pixels_would_have_no_effect():
+    with pytest.raises(PhotographError, match=r"so the weights w\.pth would have no effect"):
+        PhotographReader(pixels_description(20), "w.pth")
+
+
 def test_an_open_picture_is_read_too(photographs, description):
     reader = PhotographReader(description)
     with Image.open(photographs[0]) as picture:

@@ -602,6 +602,11 @@ def test_a_list_needs_a_store_or_photographs_and_a_file(interactive, use):
         use(SIZE, {"task.image_list": "none.images"})
 
 
+def test_weights_for_photographs_need_a_list(use):
+    with pytest.raises(ValueError, match="--image-list-weights has no effect without --image-list"):
+        use(SIZE, {"task.image_list_weights": "w.pth"})
+
+
 def test_an_image_model_needs_a_list_or_a_word(use):
     task = use(SIZE, {})
     with pytest.raises(ValueError, match="Name the image of each input line with --image-list, or"):

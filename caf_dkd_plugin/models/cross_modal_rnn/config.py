@@ -8,7 +8,7 @@ from omegaconf import II
 
 from ...modules.cross_modal_fusion import BOTH, TEXT_TO_IMAGE
 from ...modules.recurrent_encoder import CELLS
-from ...modules.visual_backbone import IMAGENET, LAYERS
+from ...modules.visual_backbone import FROM_CHECKPOINT, IMAGENET, LAYERS
 
 MAX_POSITIONS = 100_000
 """a recurrent network has no limit of its own; fairseq wants a number"""
@@ -193,6 +193,20 @@ def setting_problems(cfg: CrossModalRNNConfig, task) -> List[str]:
         found.append(
             f"--image-finetune-from {cfg.image_finetune_from} needs pictures: give --image-h5 a "
             "store that preprocess/extract_features.py --raw made"
+        )
+    if not cfg.image_size:
+        found += [
+            f"--{name.replace('_', '-')} {getattr(cfg, name)} has no effect: it is for a store of "
+            "pixels. Leave it out."
+            for name in ("image_backbone", "image_backbone_layer", "image_backbone_weights")
+            if getattr(cfg, name) not in (getattr(CrossModalRNNConfig, name), FROM_CHECKPOINT)
+        ]
+    if (
+        cfg.image_finetune_from is None
+        and cfg.image_lr_factor != CrossModalRNNConfig.image_lr_factor
+    ):
+        found.append(
+            f"--image-lr-factor {cfg.image_lr_factor} has no effect without --image-finetune-from"
         )
     if cfg.image_lr_factor <= 0:
         found.append(

@@ -228,6 +228,10 @@ class MultimodalTranslationTask(TranslationTask):
                     else f"--image-list {self.cfg.image_list}. Leave it out."
                 )
             )
+        if self.cfg.image_list_weights is not None and self.cfg.image_list is None:
+            raise ValueError(
+                "--image-list-weights has no effect without --image-list: leave it out"
+            )
         if self.cfg.image_list is not None:
             if self._image_list is None:
                 self._image_list = self._read_image_list()
