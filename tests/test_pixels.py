@@ -269,7 +269,7 @@ def test_fine_tuning_needs_pixels(train, store, tmp_path):
 def test_options_about_a_backbone_need_pixels(train, store, tmp_path):
     options = ("--image-backbone", "resnet34", "--image-backbone-layer", "global")
     with pytest.raises(
-        ValueError, match="--image-backbone resnet34 has no effect: .* pixels"
+        ValueError, match=r"--image-backbone resnet34 has no effect: .* pixels"
     ) as error:
         train(tmp_path, "--image-h5", store, *options, "--image-lr-factor", "0.5")
     assert "--image-backbone-layer global has no effect" in str(error.value)
