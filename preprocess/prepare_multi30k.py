@@ -285,7 +285,11 @@ def binarise(
         if prefixes:
             arguments += [f"--{kind}pref", ",".join(str(pieces / prefix) for prefix in prefixes)]
         renames += [(f"{kind}{n or ''}", prefix) for n, prefix in enumerate(prefixes)]
+    known = fairseq_preprocess.logger.handlers[:]
     fairseq_preprocess.main(options.get_preprocessing_parser().parse_args(arguments))
+    for handler in [one for one in fairseq_preprocess.logger.handlers if one not in known]:
+        fairseq_preprocess.logger.removeHandler(handler)  # of preprocess.log, which goes below
+        handler.close()
     for made, prefix in reversed(renames):
         for lang in dictionaries:
             for suffix in (f"{source}-{target}.{lang}.bin", f"{source}-{target}.{lang}.idx"):

@@ -223,12 +223,16 @@ def fairseq():
 
 
 def _forget_earlier_runs() -> None:
-    """Remove what fairseq-train keeps in its functions until the process ends."""
+    """Remove what fairseq's commands keep until the process ends."""
     from fairseq import checkpoint_utils
     from fairseq_cli import train
 
     for function in (checkpoint_utils.save_checkpoint, train.should_stop_early):
         vars(function).clear()
+    preprocess_logger = logging.getLogger("fairseq_cli.preprocess")
+    for handler in preprocess_logger.handlers[:]:  # of a preprocess.log in some DATA
+        preprocess_logger.removeHandler(handler)
+        handler.close()
 
 
 @pytest.fixture(scope="session")

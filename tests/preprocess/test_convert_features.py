@@ -555,7 +555,7 @@ def test_lists_and_files_go_together(refused, write, listed, tmp_path):
     write("folder/0.jpg.npy", draw(8))
     absent = refused([tmp_path / "folder"], [ids])
     assert "has no file ID.npy for 5 of 6 lines of " in absent
-    assert "ids.txt: 1.jpg, 2.jpg" in absent
+    assert "ids.txt: 1.jpg.npy, 2.jpg.npy" in absent
     message = refused([tmp_path / "folder"], None, "--key", "x")
     assert "folder has an array for each image, so --key x chooses nothing" in message
     assert "has no array 'z'; it has x" in refused(
