@@ -2,31 +2,33 @@
 
     python preprocess/cache_teacher.py DATA --teacher-path CKPT --output FILE.h5
 
-For each target token of the chosen splits the k most probable symbols are kept, with their
-log-probabilities and the mass of all others. Several checkpoints, separated by colons, are averaged in
-probability. Killed and started again, the run goes on where it was. Until it is finished the cache is
-called FILE.h5.partial.
+For each target token of the chosen splits the k most probable symbols are kept with their
+log-probabilities, and of all others their mass and, in a few numbers, how it is distributed. Several
+checkpoints, separated by colons, are averaged in probability. Killed and started again, the run goes on
+where it was. Until it is finished the cache is called FILE.h5.partial.
 """
 
 import argparse
 import hashlib
 import logging
+import math
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Sequence
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from fairseq import options, tasks, utils
 from fairseq.data import FairseqDataset
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from torch import Tensor
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from caf_dkd_plugin.command_line import positive
+from caf_dkd_plugin.command_line import not_negative, positive
 from caf_dkd_plugin.data.dictionaries import symbols_sha256
 from caf_dkd_plugin.data.image_store import PathLike
 from caf_dkd_plugin.data.taught_dataset import texts_of
@@ -37,10 +39,18 @@ from caf_dkd_plugin.data.teacher_cache import (
     TeacherCacheWriter,
     Text,
 )
-from caf_dkd_plugin.distillation.teacher import FrozenTeacher, load_teacher
+from caf_dkd_plugin.data.teacher_source import TeacherSourceDataset, length_problems
+from caf_dkd_plugin.distillation.tail_shape import TailShape, fit_tail_shape
+from caf_dkd_plugin.distillation.teacher import FrozenTeacher, asked, load_teacher
 from caf_dkd_plugin.distillation.top_k import TAIL_TEMPERATURES, top_k
 from caf_dkd_plugin.tasks.multimodal_translation import MultimodalTranslationTask
-from caf_dkd_plugin.tasks.multimodal_translation.checks import split_files
+from caf_dkd_plugin.tasks.multimodal_translation.checks import (
+    split_files,
+    teacher_source_dictionary,
+)
+
+SAMPLED_TOKENS = 4096
+"""target tokens, at most about, to which the shape of the tails is fitted"""
 
 
 class Passage(NamedTuple):
@@ -52,7 +62,7 @@ class Passage(NamedTuple):
     @property
     def lengths(self) -> np.ndarray:
         """(L,) number of target tokens of each line."""
-        return self.pairs.dataset.tgt_sizes
+        return self.pairs.tgt.sizes
 
 
 def set_up_task(args: argparse.Namespace) -> MultimodalTranslationTask:
@@ -62,6 +72,7 @@ def set_up_task(args: argparse.Namespace) -> MultimodalTranslationTask:
         "--target-lang": args.target_lang,
         "--image-h5": args.image_h5,
         "--image-missing": args.image_missing,
+        "--teacher-source-lang": args.teacher_source_lang,
     }
     words = [word for name, value in chosen.items() if value is not None for word in (name, value)]
     parser = options.get_validation_parser()
@@ -76,49 +87,76 @@ def load_passages(
     """The sentences of all splits; those of the training set from every folder of DATA."""
     found = []
     folders = utils.split_paths(task.cfg.data)
+    lang = task.cfg.teacher_source_lang or task.cfg.source_lang
     for split in splits:
         training = split == task.cfg.train_subset
         for number, folder in enumerate(folders if training else folders[:1]):
             task.load_dataset(split, epoch=number + 1, combine=training)
-            texts = texts_of(split_files(task.cfg, folder, training), split, with_images)
-            found.append(Passage(task.dataset(split), texts))
+            files = split_files(task.cfg, folder, training)
+            pairs = task.with_teacher_source(task.dataset(split), files, split)
+            found.append(Passage(pairs, texts_of(files, split, lang, with_images)))
     return found
 
 
-@torch.no_grad()
-def fill(
-    writer: TeacherCacheWriter,
-    passages: Sequence[Passage],
-    teacher: FrozenTeacher,
-    k: int,
-    max_tokens: int,
-    device: torch.device,
-) -> None:
+class Asking(NamedTuple):
+    """A teacher, and how it is asked about sentences."""
+
+    teacher: FrozenTeacher
+    pad: int
+    """index of the target's padding symbol"""
+    max_tokens: int
+    device: torch.device
+
+    @torch.no_grad()
+    def about(self, pairs: FairseqDataset, places: Sequence[int]) -> Iterator[Tuple[int, Tensor]]:
+        """Each sentence of a mini-batch with the log-probabilities (t, V) of its t target tokens."""
+        batch = pairs.collater([pairs[place] for place in places])
+        batch = utils.apply_to_sample(lambda x: x.to(self.device), batch)
+        said = self.teacher.log_probs(asked(batch), torch.float32)  # (B, T, V)
+        lengths = batch["target"].ne(self.pad).sum(dim=1).tolist()
+        for row, place in enumerate(batch["id"].tolist()):
+            yield place, said[row, : lengths[row]]
+
+    def batches(self, pairs: FairseqDataset, places: np.ndarray) -> Sequence[Sequence[int]]:
+        """The same in every run: what a line's neighbours are does not depend on where an earlier one
+        stopped, so neither does its last bit."""
+        order = np.lexsort((pairs.src.sizes[places], pairs.tgt.sizes[places]))
+        return pairs.batch_by_size(places[order], max_tokens=self.max_tokens)
+
+
+def fit_shape(asking: Asking, passages: Sequence[Passage], rank: int) -> TailShape:
+    """The shape of the tails, from lines evenly spaced over all that will be asked about."""
+    tokens = sum(int(passage.lengths.sum()) for passage in passages)
+    step = math.ceil(tokens / SAMPLED_TOKENS)
+    sampled = []
+    for pairs, _ in tqdm(passages, unit="text", desc="sampling the teacher"):
+        for places in asking.batches(pairs, np.arange(0, len(pairs), step)):
+            sampled += [said.cpu() for _, said in asking.about(pairs, places)]
+    return fit_tail_shape(torch.cat(sampled), rank)
+
+
+def fill(writer: TeacherCacheWriter, passages: Sequence[Passage], asking: Asking, k: int) -> None:
     """Ask the teacher about every line that is not done."""
     done = writer.lines_done
-    pad = passages[0].pairs.dataset.tgt_dict.pad()
+    arrays = (writer.tail_mean, writer.tail_directions)
+    shape = TailShape(*(torch.from_numpy(array).to(asking.device) for array in arrays))
     with tqdm(total=len(done), initial=int(done.sum()), unit="line", desc=writer.path.name) as bar:
         first = 0
         for pairs, texts in passages:
-            # The batches are the same in every run: what a line's neighbours are does not depend on
-            # where an earlier one stopped, so neither does its last bit.
-            order = np.lexsort((pairs.src.sizes, pairs.tgt.sizes))
-            for places in pairs.batch_by_size(order, max_tokens=max_tokens):
-                if done[first + np.asarray(places)].all():
+            for places in asking.batches(pairs, np.arange(len(pairs))):
+                lines = first + np.asarray(places)
+                if done[lines].all():
                     continue
-                batch = pairs.collater([pairs[place] for place in places])
-                batch = utils.apply_to_sample(lambda x: x.to(device), batch)
-                said = teacher.log_probs(batch["net_input"], torch.float32)  # (B, T, V)
-                lengths = batch["target"].ne(pad).sum(dim=1).tolist()
-                for row, place in enumerate(batch["id"].tolist()):
-                    kept = top_k(said[row, : lengths[row]], k)
+                for place, said in asking.about(pairs, places):
+                    kept = top_k(said, k, shape)
                     writer.write(
                         first + place,
                         topk_ids=kept.ids.cpu().numpy(),
                         topk_log_probs=kept.log_probs.cpu().numpy(),
                         tail_log_mass=kept.tail_log_mass.cpu().numpy(),
+                        tail_code=kept.tail_code.cpu().numpy(),
                     )
-                bar.update(int((~done[first + np.asarray(places)]).sum()))
+                bar.update(int((~done[lines]).sum()))
             first += sum(text.lines for text in texts)
 
 
@@ -136,33 +174,64 @@ def cache(args: argparse.Namespace) -> None:
     if args.topk > symbols:
         raise ValueError(f"--topk {args.topk} is more than the {symbols} symbols of the target")
     passages = load_passages(task, args.splits, teacher.reads_images)
+    check_lengths(passages, teacher.max_source_positions)
     texts = [text for passage in passages for text in passage.texts]
+    rank = 0 if args.topk == symbols else min(args.tail_rank, symbols)  # there may be no tail
     stamp = Stamp(
         teachers=tuple(sha256(path) for path in utils.split_paths(args.teacher_path)),
-        source_symbols_sha256=symbols_sha256(task.source_dictionary),
+        source_lang=args.teacher_source_lang or task.cfg.source_lang,
+        source_symbols_sha256=symbols_sha256(teacher_source_dictionary(task)),
         target_symbols_sha256=symbols_sha256(task.target_dictionary),
         images=asdict(store.description) if teacher.reads_images else None,
         top_k=args.topk,
         tail_temperatures=TAIL_TEMPERATURES,
+        tail_rank=rank,
     )
     if args.output.exists() and not args.overwrite:
         accept_finished(args.output, stamp, texts)
         return
     args.output.parent.mkdir(parents=True, exist_ok=True)
     lengths = np.concatenate([passage.lengths for passage in passages])
-    writer = TeacherCacheWriter(args.output, texts, lengths, stamp)
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    asking = Asking(teacher, task.target_dictionary.pad(), args.max_tokens, device)
+    writer = TeacherCacheWriter(
+        args.output,
+        texts,
+        lengths,
+        stamp,
+        fit_shape=lambda: [part.numpy() for part in fit_shape(asking, passages, rank)],
+    )
     missing = int((~writer.lines_done).sum())
     if missing < len(lengths):
         print(f"going on: {len(lengths) - missing} of {len(lengths)} lines are done")
-    fill(writer, passages, teacher, args.topk, args.max_tokens, device)
+    fill(writer, passages, asking, args.topk)
     writer.finish()
     print(
         f"wrote {args.output}: {len(lengths)} lines ({', '.join(text.name for text in texts)}), "
-        f"{int(lengths.sum())} target tokens, the best {args.topk} of {symbols} symbols, "
-        f"{args.output.stat().st_size / 1e6:.1f} MB; {missing} lines in "
+        f"{int(lengths.sum())} target tokens, the best {args.topk} of {symbols} symbols "
+        f"and the others in {rank} numbers, {args.output.stat().st_size / 1e6:.1f} MB; {missing} lines in "
         f"{time.monotonic() - started:.0f} s"
     )
+
+
+def check_lengths(passages: Sequence[Passage], longest: int) -> None:
+    """Can the teacher read all of it?
+
+    Raises:
+        ValueError: sentences are too long for it.
+    """
+    found = [
+        line
+        for pairs, texts in passages
+        for line in length_problems(source_sizes(pairs), longest, texts[0].name)
+    ]
+    if found:
+        raise ValueError("\n".join(found))
+
+
+def source_sizes(pairs: FairseqDataset) -> np.ndarray:
+    """(N,) number of tokens that the teacher reads of each sentence."""
+    return pairs.sentences.sizes if isinstance(pairs, TeacherSourceDataset) else pairs.src.sizes
 
 
 def accept_finished(path: Path, stamp: Stamp, texts: Sequence[Text]) -> None:
@@ -204,9 +273,16 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     add("--teacher-data", metavar="DIR", help="its dictionaries, if not where its checkpoint says")
     add("--output", metavar="FILE", type=Path, required=True, help="the cache to write")
     add("--topk", type=positive, default=8, help="symbols to keep of each token")
+    add(
+        "--tail-rank",
+        type=not_negative,
+        default=32,
+        help="numbers to keep of how the probability of all other symbols is distributed",
+    )
     add("--splits", nargs="+", default=["train"], help="what to read")
     add("--source-lang", help="if the folder does not tell")
     add("--target-lang", help="if the folder does not tell")
+    add("--teacher-source-lang", metavar="LANG", help="what the teacher reads, as in training")
     add("--image-h5", metavar="FILE[:FILE...]", help="image store, for a teacher that reads images")
     add(
         "--image-missing",

@@ -63,8 +63,9 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
     :func:`~caf_dkd_plugin.distillation.losses.distillation_loss`, both sums over non-pad target tokens.
     In training the task puts into the sample
         - ``teacher``: ``log_probs`` (B, T, V) at temperature 1, or the fields of
-          :class:`~caf_dkd_plugin.distillation.top_k.TopK` as ``topk_ids``, ``topk_log_probs`` (B, T, k)
-          and ``tail_log_mass`` (B, T, M);
+          :class:`~caf_dkd_plugin.distillation.top_k.TopK` as ``topk_ids``, ``topk_log_probs`` (B, T, k),
+          ``tail_log_mass`` (B, T, M), ``tail_code`` (B, T, r) and ``tail_shape``, a
+          :class:`~caf_dkd_plugin.distillation.tail_shape.TailShape`;
         - ``update_num``: the number of updates so far, which a resumed training goes on counting.
     Validation has no teacher: its loss is the full L_CE, so that runs with and without distillation
     compare. With lambda = 1 this is fairseq's criterion to the last bit.
@@ -185,7 +186,8 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
 
         if "log_probs" in said:
             return kept("log_probs")
-        return TopK(kept("topk_ids"), kept("topk_log_probs"), kept("tail_log_mass"))
+        numbers = [kept(name).float() for name in ("topk_log_probs", "tail_log_mass", "tail_code")]
+        return TopK(kept("topk_ids"), *numbers, said["tail_shape"])
 
     @classmethod
     def reduce_metrics(cls, logging_outputs) -> None:

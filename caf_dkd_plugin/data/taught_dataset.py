@@ -1,19 +1,21 @@
 """Sentence pairs with what a teacher's cache says of them.
 
-Letters: B sentences, T target tokens, k symbols kept of each token, M temperatures.
+Letters: B sentences, T target tokens, k symbols kept of each token, M temperatures, r rank of
+the tail's shape.
 """
 
 import hashlib
-from typing import List, Optional, Sequence
+from typing import List, Sequence
 
 import numpy as np
 import torch
-from fairseq.data import FairseqDataset, data_utils
+from fairseq.data import FairseqDataset
 
 from .complete_dataset import CompleteDataset
-from .split_files import Part, SplitFiles, find_parts
+from .split_files import SplitFiles, find_parts
 from .split_images import read_part_ids
 from .teacher_cache import TeacherCache, Text
+from .teacher_source import read_part_sides
 
 
 class TaughtDataset(CompleteDataset):
@@ -40,8 +42,8 @@ class TaughtDataset(CompleteDataset):
 
         Returns:
             what the pairs make of it and, rows in the order of ``target``, ``teacher`` with
-            ``topk_ids`` (B, T, k) int64, ``topk_log_probs`` (B, T, k) and ``tail_log_mass`` (B, T, M)
-            float64, since fairseq halves what is float32.
+            ``topk_ids`` (B, T, k) int64, ``topk_log_probs`` (B, T, k), ``tail_log_mass`` (B, T, M) and
+            ``tail_code`` (B, T, r) float64, since fairseq halves what is float32.
         """
         batch = self.dataset.collater(samples, pad_to_length=pad_to_length)
         if not batch:
@@ -64,41 +66,39 @@ def lines_of_cache(cache: TeacherCache, files: SplitFiles, split: str) -> List[i
         TeacherCacheError: the cache does not know one of the texts.
         SplitError: there is no such split, or images that the teacher has seen are not named.
     """
-    texts = texts_of(files, split, with_images=cache.stamp.images is not None)
+    texts = texts_of(files, split, cache.stamp.source_lang, cache.stamp.images is not None)
     firsts = [cache.first_line(text) for text in texts]
     return files.in_order(
         [list(range(first, first + text.lines)) for first, text in zip(firsts, texts)]
     )
 
 
-def texts_of(files: SplitFiles, split: str, with_images: bool) -> List[Text]:
+def texts_of(files: SplitFiles, split: str, source_lang: str, with_images: bool) -> List[Text]:
     """The parts of a split as a teacher's cache knows them.
 
     Args:
         files: how the split is found.
         split: such as train.
+        source_lang: what the teacher reads.
         with_images: whether the teacher reads images.
 
     Raises:
-        SplitError: there is no such split, or its images are not named.
+        SplitError: there is no such split, no such side of it, or its images are not named.
     """
     parts = find_parts(files, split)
+    sources = read_part_sides(files, split, source_lang)
+    targets = read_part_sides(files, split, files.target_lang)
     lists = read_part_ids(files, split) if with_images else [None] * len(parts)
-    return [_text(files, part, ids) for part, ids in zip(parts, lists)]
-
-
-def _text(files: SplitFiles, part: Part, image_ids: Optional[List[str]]) -> Text:
-    source, target = (
-        data_utils.load_indexed_dataset(part.prefix + lang, None, files.dataset_impl)
-        for lang in (files.source_lang, files.target_lang)
-    )
-    return Text(
-        name=f"{part.name} in {files.data}",
-        lines=part.sentences,
-        source_sha256=_sha256(source),
-        target_sha256=_sha256(target),
-        images_sha256="" if image_ids is None else _sha256_of_ids(image_ids),
-    )
+    return [
+        Text(
+            name=f"{part.name} in {files.data}",
+            lines=part.sentences,
+            source_sha256=_sha256(source),
+            target_sha256=_sha256(target),
+            images_sha256="" if image_ids is None else _sha256_of_ids(image_ids),
+        )
+        for part, source, target, image_ids in zip(parts, sources, targets, lists)
+    ]
 
 
 def _sha256(sentences) -> str:

@@ -2,7 +2,8 @@
 
 This is the only module that knows the layout. It knows numpy and h5py, neither torch nor fairseq.
 
-Letters: L lines, N tokens of all lines, k symbols kept of each token, M temperatures.
+Letters: L lines, N tokens of all lines, k symbols kept of each token, M temperatures, r rank of the shape of
+the other symbols' probabilities, V target vocabulary.
 
 ======================  ==================  ===============================================================
 in the file             shape, type         meaning
@@ -12,6 +13,9 @@ in the file             shape, type         meaning
 ``topk_log_probs``      (N, k) float32      their log-probabilities at temperature 1
 ``tail_log_mass``       (N, M) float32      for each temperature t of ``tail_temperatures`` the log of the
                                             sum of p ** (1 / t) over all other symbols
+``tail_code``           (N, r) float16      where each token lies among the directions below
+``tail_mean``           (V,) float32        mean of all log-probabilities, and the directions in which they
+``tail_directions``     (r, V) float32      vary most: see :mod:`caf_dkd_plugin.distillation.tail_shape`
 ``lines_done``          (L,) uint8          1 once the line has been written
 attributes              JSON and scalars    ``format``, ``version``, ``complete``, ``about`` (the stamp),
                                             ``texts`` (which lines are whose)
@@ -24,7 +28,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import h5py
 import numpy as np
@@ -33,9 +37,17 @@ from .contiguous_hdf5 import create_contiguous
 from .image_store import PathLike, partial_path
 
 FORMAT_NAME = "caf-dkd teacher cache"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
-ARRAYS = {"topk_ids": "int32", "topk_log_probs": "float32", "tail_log_mass": "float32"}
+ARRAYS = {
+    "topk_ids": "int32",
+    "topk_log_probs": "float32",
+    "tail_log_mass": "float32",
+    "tail_code": "float16",
+}
+"""of each token"""
+SHAPE = ("tail_mean", "tail_directions")
+"""of the whole cache"""
 
 
 class TeacherCacheError(ValueError):
@@ -72,22 +84,27 @@ class Stamp:
 
     teachers: Tuple[str, ...]
     """SHA-256 of each checkpoint"""
+    source_lang: str
+    """what they read, which need not be the student's source"""
     source_symbols_sha256: str
     target_symbols_sha256: str
     images: Optional[Dict[str, str]]
     """the image store's description; None for teachers that read none"""
     top_k: int
     tail_temperatures: Tuple[float, ...]
+    tail_rank: int
 
     def differences(self, other: "Stamp") -> List[str]:
         """The entries that differ, in words."""
         names = {
             "teachers": "another teacher",
+            "source_lang": f"a teacher that reads {other.source_lang} ({self.source_lang} now)",
             "source_symbols_sha256": "another source dictionary",
             "target_symbols_sha256": "another target dictionary",
             "images": f"images of another kind ({other.images} there, {self.images} now)",
             "top_k": f"the best {other.top_k} symbols there, {self.top_k} now",
             "tail_temperatures": "other temperatures of the tail",
+            "tail_rank": f"the tail in {other.tail_rank} numbers there, {self.tail_rank} now",
         }
         return [
             words for name, words in names.items() if getattr(self, name) != getattr(other, name)
@@ -104,30 +121,40 @@ class TeacherCacheWriter:
         texts: what the lines are, in order.
         lengths: (L,) number of target tokens of each line.
         stamp: who says it.
+        fit_shape: gives ``tail_mean`` and ``tail_directions``; called only where the cache is begun.
 
     Raises:
         TeacherCacheError: an unfinished cache at ``PATH.partial`` was begun for something else.
     """
 
-    def __init__(self, path: PathLike, texts: Sequence[Text], lengths: Sequence[int], stamp: Stamp):
+    def __init__(
+        self,
+        path: PathLike,
+        texts: Sequence[Text],
+        lengths: Sequence[int],
+        stamp: Stamp,
+        fit_shape: Callable[[], Tuple[np.ndarray, np.ndarray]],
+    ):
         self.path = Path(path)
         self._partial = partial_path(path)
         if self._partial.exists():
             self._check_same_beginning(texts, stamp)
         else:
-            self._create(texts, lengths, stamp)
+            self._create(texts, lengths, stamp, fit_shape())
         header = _Header.read(self._partial)
         self._first = header.first_token
         self._arrays = {name: header.map(name, "r+") for name in ARRAYS}
         self._done = header.map("lines_done", "r+")
+        self.tail_mean, self.tail_directions = header.shape
 
-    def _create(self, texts, lengths, stamp) -> None:
+    def _create(self, texts, lengths, stamp, shape) -> None:
         # Built under another name: a half-made header must not be taken for a cache to go on with.
         embryo = Path(f"{self._partial}.new")
         first_token = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         tokens = int(first_token[-1])
         columns = {"topk_ids": stamp.top_k, "topk_log_probs": stamp.top_k}
         columns["tail_log_mass"] = len(stamp.tail_temperatures)
+        columns["tail_code"] = stamp.tail_rank
         with h5py.File(embryo, "w") as file:
             file.attrs["format"] = FORMAT_NAME
             file.attrs["version"] = FORMAT_VERSION
@@ -139,6 +166,8 @@ class TeacherCacheWriter:
             create_contiguous(file, "lines_done", (len(lengths),), "uint8")
             create_contiguous(file, "first_token", first_token.shape, "int64")
             file["first_token"][...] = first_token
+            for name, values in zip(SHAPE, shape):
+                file.create_dataset(name, data=values, dtype="float32", track_times=False)
         os.replace(embryo, self._partial)
 
     def _check_same_beginning(self, texts, stamp) -> None:
@@ -164,7 +193,8 @@ class TeacherCacheWriter:
 
         Args:
             line: its number, from 0.
-            values: ``topk_ids`` (t, k), ``topk_log_probs`` (t, k) and ``tail_log_mass`` (t, M).
+            values: ``topk_ids`` (t, k), ``topk_log_probs`` (t, k), ``tail_log_mass`` (t, M) and
+                ``tail_code`` (t, r).
 
         Raises:
             TeacherCacheError: not as many tokens as the line has, or NaN.
@@ -194,7 +224,8 @@ class TeacherCacheWriter:
                 "stays unfinished"
             )
         for array in (*self._arrays.values(), self._done):
-            array.flush()
+            if isinstance(array, np.memmap):  # an empty one is none
+                array.flush()
         del self._arrays, self._done  # no memory map while HDF5 writes
         with h5py.File(self._partial, "r+") as file:
             file.attrs["complete"] = True
@@ -223,6 +254,7 @@ class TeacherCache:
                 "again: it goes on where it stopped."
             )
         self.stamp = self._header.stamp
+        self.tail_mean, self.tail_directions = self._header.shape
         self._arrays: Optional[Dict[str, np.ndarray]] = None
 
     def __getstate__(self):
@@ -254,7 +286,7 @@ class TeacherCache:
             columns: T, at least the number of target tokens of each.
 
         Returns:
-            each of the arrays as (B, T, k) or (B, T, M), zero after the end of a line.
+            each of the arrays of `ARRAYS` as (B, T, columns), zero after the end of a line.
         """
         if self._arrays is None:
             self._arrays = {name: self._header.map(name, "r") for name in ARRAYS}
@@ -276,12 +308,16 @@ class _Header(NamedTuple):
     stamp: Stamp
     texts: List[Text]
     first_token: np.ndarray
+    shape: Tuple[np.ndarray, np.ndarray]
+    """``tail_mean`` (V,) and ``tail_directions`` (r, V)"""
     places: Dict[str, Tuple[int, Tuple[int, ...], str]]
     """of each array: offset in the file, shape, type"""
 
     def map(self, name: str, mode: str) -> np.ndarray:
         """An array of the file as a memory map."""
         offset, shape, dtype = self.places[name]
+        if 0 in shape:  # it has no place
+            return np.empty(shape, dtype)
         return np.memmap(self.path, dtype, mode, offset, shape)
 
     @classmethod
@@ -320,6 +356,7 @@ class _Header(NamedTuple):
             stamp=Stamp(**{**about, **lists}),
             texts=[Text(**text) for text in json.loads(file.attrs["texts"])],
             first_token=file["first_token"][...],
+            shape=tuple(file[name][...] for name in SHAPE),
             places={
                 name: (file[name].id.get_offset(), file[name].shape, file[name].dtype.name)
                 for name in (*ARRAYS, "lines_done")

@@ -23,7 +23,9 @@ class Student(NamedTuple):
     """What a teacher must agree with."""
 
     source_lang: str
+    """what the teacher reads: the student's source, or another side of the same sentences"""
     source_dictionary: Any
+    """of that language"""
     target_dictionary: Any
     max_positions: Tuple[int, int]
     images: Optional[Images]
@@ -38,6 +40,15 @@ class TeacherError(ValueError):
         self.problems = problems
 
 
+class Member(NamedTuple):
+    """One model of a teacher, and how it was trained."""
+
+    model: torch.nn.Module
+    left_pad_source: bool
+    pad: int
+    """index of the source's padding symbol"""
+
+
 class FrozenTeacher:
     """One or more models whose probabilities are averaged.
 
@@ -45,36 +56,66 @@ class FrozenTeacher:
     checkpoint.
 
     Args:
-        models: fairseq models with equal target dictionaries.
+        members: fairseq models with equal dictionaries.
     """
 
-    def __init__(self, models: Sequence[torch.nn.Module]):
-        self._models = [model.eval().requires_grad_(False) for model in models]
+    def __init__(self, members: Sequence[Member]):
+        for member in members:
+            member.model.eval().requires_grad_(False)
+        self._members = members
 
     @property
     def reads_images(self) -> bool:
         """Whether one of the models has a cross-modal fusion."""
-        return any(map(reads_images, self._models))
+        return any(reads_images(member.model) for member in self._members)
+
+    @property
+    def max_source_positions(self) -> int:
+        """Tokens of the longest sentence that all models can read."""
+        return int(min(member.model.max_positions()[0] for member in self._members))
 
     @torch.no_grad()
     def log_probs(self, net_input: Dict[str, Tensor], dtype: torch.dtype) -> Tensor:
         """The teacher's log-probabilities for each token of the target.
 
         Args:
-            net_input: the student's mini-batch; models without images do not get its images.
+            net_input: what the teacher is asked, with the source padded on the right: see
+                :func:`asked`. Models without images do not get its images.
             dtype: in which to compute; moved, with the device, when it changes.
 
         Returns:
             (B, T, V) float32 at temperature 1; log of the mean probability of several models.
         """
+        # Rows as fairseq's collater sorts them, which its RNNs rely on.
+        order = net_input["src_lengths"].argsort(descending=True, stable=True)
+        in_order = bool((order[1:] > order[:-1]).all())
+        if not in_order:
+            net_input = {name: x.index_select(0, order) for name, x in net_input.items()}
+        log_probs = self._mean(net_input, dtype)
+        return log_probs if in_order else log_probs.index_select(0, order.argsort())
+
+    def _mean(self, net_input: Dict[str, Tensor], dtype: torch.dtype) -> Tensor:
         results = []
-        for model in self._models:
+        for model, left_pad_source, pad in self._members:
             model.to(device=net_input["src_tokens"].device, dtype=dtype)
-            inputs = net_input if reads_images(model) else without_images(net_input)
+            inputs = dict(net_input) if reads_images(model) else without_images(net_input)
+            if left_pad_source:
+                inputs["src_tokens"] = utils.convert_padding_direction(
+                    inputs["src_tokens"], pad, right_to_left=True
+                )
             results.append(model.get_normalized_probs(model(**inputs), log_probs=True).float())
         if len(results) == 1:
             return results[0]
         return torch.logsumexp(torch.stack(results), dim=0) - math.log(len(results))
+
+
+def asked(sample: Dict[str, Any]) -> Dict[str, Tensor]:
+    """What a teacher is asked about a mini-batch.
+
+    That is the student's ``net_input``; where ``teacher`` has ``src_tokens`` (B, S') and ``src_lengths``
+    (B,), the same sentences in another language, these instead of the student's source.
+    """
+    return {**sample["net_input"], **sample.get("teacher", {})}
 
 
 def reads_images(model: torch.nn.Module) -> bool:
@@ -101,20 +142,20 @@ def load_teacher(paths: str, data: Optional[str], student: Student) -> FrozenTea
     Raises:
         TeacherError: all problems of all checkpoints.
     """
-    models, problems = [], []
+    members, problems = [], []
     for path in utils.split_paths(paths):
         try:
             # A model is given random weights before it gets its own.
             with torch.random.fork_rng(devices=[]):
-                models.append(_load(path, data, student))
+                members.append(_load(path, data, student))
         except TeacherError as error:
             problems += error.problems
     if problems:
         raise TeacherError(problems)
-    return FrozenTeacher(models)
+    return FrozenTeacher(members)
 
 
-def _load(path: str, data: Optional[str], student: Student) -> torch.nn.Module:
+def _load(path: str, data: Optional[str], student: Student) -> Member:
     try:
         load_checkpoint(path)  # which says what is wrong with a file that fairseq stumbles over
     except CheckpointError as error:
@@ -140,7 +181,7 @@ def _load(path: str, data: Optional[str], student: Student) -> torch.nn.Module:
     problems = _disagreements(path, cfg, task, task_state, model, student)
     if problems:
         raise TeacherError(problems)
-    return model
+    return Member(model, task.cfg.left_pad_source, task.source_dictionary.pad())
 
 
 def _one_line(error: Exception) -> str:
@@ -180,18 +221,21 @@ def _disagreements(path, cfg, task, task_state, model, student: Student) -> List
             f"the teacher {path} has another target dictionary than the student (first: teacher, "
             f"second: student): {target}. Word-level distillation needs the same symbols in the "
             "same order: binarise the student's data with the teacher's subword model and "
-            "dictionaries (fairseq-preprocess --srcdict --tgtdict)."
+            "dictionaries (fairseq-preprocess --srcdict --tgtdict), or distil at the sentence level, "
+            "which has no such need (examples/sequence_level)."
         )
     if task.cfg.source_lang != student.source_lang:
         found.append(
-            f"the teacher {path} translates from {task.cfg.source_lang}, the student from "
-            f"{student.source_lang}"
+            f"the teacher {path} translates from {task.cfg.source_lang}, but is to read "
+            f"{student.source_lang}: --teacher-source-lang names another side of the same sentences "
+            "(without it, it reads the student's source)"
         )
     source = first_difference(symbols(task.source_dictionary), symbols(student.source_dictionary))
     if source:
         found.append(
-            f"the teacher {path} has another source dictionary than the student (first: teacher, "
-            f"second: student): {source}. It reads the student's source, so they must be the same."
+            f"the teacher {path} has another source dictionary (first: teacher, second: "
+            f"{student.source_lang} in the student's folder): {source}. It reads that side, so they "
+            "must be the same."
         )
     positions = model.max_positions()
     for side, teacher, needed in zip(("source", "target"), positions, student.max_positions):

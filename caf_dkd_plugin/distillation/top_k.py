@@ -1,14 +1,12 @@
-"""Distributions given by their k most probable symbols and the mass of the others, the tail.
+"""Distributions given by their k most probable symbols, and the mass and the shape of the others, the tail.
 
 Letters: N target positions (any leading shape), V target vocabulary, k symbols that are kept, M reference
-temperatures, T temperature.
+temperatures, r rank of the tail's shape, T temperature.
 
 What is kept belongs to T = 1, but a temperature raises the tail far above its mass there (of a teacher of
-Multi30k with V = 6,001 and k = 8, from 0.22 to 0.92 at T = 2), so its log-mass is kept for several
-temperatures. How it lies within the tail is not kept: it is spread evenly. As one outcome of teacher and
-student alike it would claim nothing, but also teach nothing where most of the mass is (the first
-gradients then point away from the whole teacher's), and without it the student would be taught that
-nothing but the top k exists.
+Multi30k with V = 6,001 and k = 8, from 0.22 to 0.92 at T = 2). So its log-mass is kept for several
+temperatures, and how it lies within the tail by :mod:`~caf_dkd_plugin.distillation.tail_shape`: most of
+what is left to learn from the teacher is there.
 """
 
 import math
@@ -16,6 +14,8 @@ from typing import NamedTuple, Tuple
 
 import torch
 from torch import Tensor
+
+from .tail_shape import TailShape
 
 TAIL_TEMPERATURES: Tuple[float, ...] = (1.0, 2.0, 4.0)
 """the M temperatures of `TopK.tail_log_mass`; whoever stores that, stores these beside it"""
@@ -30,26 +30,31 @@ class TopK(NamedTuple):
     """(N, k), log p of them"""
     tail_log_mass: Tensor
     """(N, M), log of the sum of p^(1/T) over the other V - k symbols, for T in `TAIL_TEMPERATURES`"""
+    tail_code: Tensor
+    """(N, r), where in `shape` each position lies"""
+    shape: TailShape
 
 
-def top_k(log_probs: Tensor, k: int) -> TopK:
-    """Keep the k most probable symbols.
+def top_k(log_probs: Tensor, k: int, shape: TailShape) -> TopK:
+    """Keep the k most probable symbols, and what the shape keeps of the others.
 
     Args:
         log_probs: (N, V) at T = 1.
         k: 1 to V.
+        shape: of such log-probabilities.
     """
     top, ids = log_probs.topk(k, dim=-1)
     rest = log_probs.scatter(-1, ids, -math.inf)
     tail = [torch.logsumexp(rest / temperature, dim=-1) for temperature in TAIL_TEMPERATURES]
-    return TopK(ids, top, torch.stack(tail, dim=-1))
+    return TopK(ids, top, torch.stack(tail, dim=-1), shape.encode(log_probs), shape)
 
 
 def soften_top_k(kept: TopK, temperature: float, symbols: int) -> Tensor:
-    """Log-probabilities of all symbols at a temperature, the tail spread evenly over its symbols.
+    """Log-probabilities of all symbols at a temperature.
 
     The k symbols and the tail as a whole have the mass that softening the whole distribution gives them:
-    exactly at `TAIL_TEMPERATURES`, and with k = V at any temperature; see :func:`tail_log_mass_at`.
+    exactly at `TAIL_TEMPERATURES`, and with k = V at any temperature; see :func:`tail_log_mass_at`. Within
+    the tail the symbols' ratios are those of the shape, softened.
 
     Args:
         kept: what is known of the distributions.
@@ -62,13 +67,15 @@ def soften_top_k(kept: TopK, temperature: float, symbols: int) -> Tensor:
     Raises:
         ValueError: T < 1 and there is a tail.
     """
-    top = kept.log_probs / temperature
-    others = symbols - top.size(-1)
+    ids, others = kept.ids.long(), symbols - kept.ids.size(-1)
     tail = tail_log_mass_at(kept.tail_log_mass, temperature, others).unsqueeze(-1)
-    outcomes = torch.cat([top, tail], dim=-1).log_softmax(dim=-1)  # (N, k + 1)
-    each = outcomes[..., -1:] - math.log(max(others, 1))
-    every = each.expand(*each.shape[:-1], symbols)
-    return every.scatter(-1, kept.ids.long(), outcomes[..., :-1])
+    outcomes = torch.cat([kept.log_probs / temperature, tail], dim=-1).log_softmax(dim=-1)
+    top, tail = outcomes[..., :-1], outcomes[..., -1:]  # (N, k), (N, 1)
+    if others == 0:
+        return torch.empty_like(top).scatter(-1, ids, top)
+    shape = kept.shape.decode(kept.tail_code) / temperature
+    within = shape.scatter(-1, ids, -math.inf).log_softmax(dim=-1)
+    return (within + tail).scatter(-1, ids, top)
 
 
 def tail_log_mass_at(tail_log_mass: Tensor, temperature: float, others: int) -> Tensor:

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 import caf_dkd_plugin  # noqa: F401
 from caf_dkd_plugin.distillation.divergences import DIVERGENCES
 from caf_dkd_plugin.distillation.losses import distillation_loss
+from caf_dkd_plugin.distillation.tail_shape import fit_tail_shape
 from caf_dkd_plugin.distillation.top_k import top_k
 
 KD = "kd_label_smoothed_cross_entropy"
@@ -330,9 +331,10 @@ def test_the_divergence_is_the_one_of_that_name(name, prefix, build, model, sent
 
 
 def keep_top_k(sample, k):
-    kept = top_k(sample["teacher"]["log_probs"], k)
-    names = ("topk_ids", "topk_log_probs", "tail_log_mass")
-    return {**sample, "teacher": dict(zip(names, kept))}
+    log_probs = sample["teacher"]["log_probs"]
+    shape = fit_tail_shape(log_probs.flatten(0, 1), 2)
+    names = ("topk_ids", "topk_log_probs", "tail_log_mass", "tail_code", "tail_shape")
+    return {**sample, "teacher": dict(zip(names, top_k(log_probs, k, shape)))}
 
 
 @pytest.mark.parametrize("name", ["forward-kl", "reverse-kl", "js"])
@@ -348,7 +350,12 @@ def test_the_top_k_at_padding_and_in_the_prefix_is_not_read(build, model, senten
     sample = keep_top_k(collate(sentences), 3)
     criterion = build(kd_lambda=0.4, ignore_prefix_size=1)
     expected = run(criterion, model, sample)
-    for name, noise in (("topk_ids", 0), ("topk_log_probs", 1e30), ("tail_log_mass", 0.0)):
+    for name, noise in (
+        ("topk_ids", 0),
+        ("topk_log_probs", 1e30),
+        ("tail_log_mass", 0.0),
+        ("tail_code", 5.0),
+    ):
         sample["teacher"][name][sample["target"].eq(PAD)] = noise
         sample["teacher"][name][:, 0] = noise
     assert_same_run(run(criterion, model, sample), expected)

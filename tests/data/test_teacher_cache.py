@@ -14,8 +14,9 @@ from caf_dkd_plugin.data.teacher_cache import (
     Text,
 )
 
-K, M = 3, 2
-STAMP = Stamp(("a" * 64,), "s" * 64, "t" * 64, {"backbone": "resnet18"}, K, (1.0, 2.0))
+K, M, R, V = 3, 2, 4, 9
+STAMP = Stamp(("a" * 64,), "en", "s" * 64, "t" * 64, {"backbone": "resnet18"}, K, (1.0, 2.0), R)
+SHAPE = (np.arange(V, dtype="float32"), np.arange(R * V, dtype="float32").reshape(R, V))
 TEXTS = [
     Text("train in a", 2, "1" * 64, "2" * 64, "3" * 64),
     Text("train1 in a", 3, "4" * 64, "5" * 64, ""),
@@ -31,6 +32,7 @@ def said(line, length=None):
         "topk_ids": (numbers + np.arange(K)).astype("int32"),
         "topk_log_probs": -(numbers + np.arange(K) / 7).astype("float32"),
         "tail_log_mass": -(numbers + np.arange(M) / 3).astype("float32"),
+        "tail_code": (numbers - np.arange(R)).astype("float16"),
     }
 
 
@@ -40,7 +42,7 @@ def path(tmp_path):
 
 
 def write(path, lines=range(5), finish=True, texts=TEXTS, stamp=STAMP):
-    writer = TeacherCacheWriter(path, texts, LENGTHS, stamp)
+    writer = TeacherCacheWriter(path, texts, LENGTHS, stamp, lambda: SHAPE)
     for line in lines:
         writer.write(line, **said(line))
     if finish:
@@ -60,7 +62,23 @@ def test_lines_are_read_as_they_were_written(path):
             assert not found[name][row, LENGTHS[line] :].any()
     assert found["topk_ids"].shape == (4, 5, K)
     assert found["tail_log_mass"].shape == (4, 5, M)
-    assert {values.dtype.name for values in found.values()} == {"int32", "float32"}
+    assert found["tail_code"].shape == (4, 5, R)
+    types = {"int32", "float32", "float16"}
+    assert {values.dtype.name for values in found.values()} == types
+    assert np.array_equal(cache.tail_mean, SHAPE[0])
+    assert np.array_equal(cache.tail_directions, SHAPE[1])
+
+
+def test_a_tail_without_numbers_has_none(path):
+    stamp = dataclasses.replace(STAMP, tail_rank=0)
+    shape = (SHAPE[0], np.empty((0, V), dtype="float32"))
+    writer = TeacherCacheWriter(path, TEXTS, LENGTHS, stamp, lambda: shape)
+    for line in range(5):
+        writer.write(line, **{**said(line), "tail_code": np.empty((LENGTHS[line], 0))})
+    writer.finish()
+    cache = TeacherCache(path)
+    assert cache.read([1, 2], 4)["tail_code"].shape == (2, 4, 0)
+    assert cache.tail_directions.shape == (0, V)
 
 
 def test_texts_are_found_by_their_content(path):
@@ -91,7 +109,7 @@ def test_an_interrupted_cache_goes_on_and_ends_the_same(path, tmp_path):
     write(path, [3, 0], finish=False)
     with pytest.raises(TeacherCacheError, match="it was interrupted"):
         TeacherCache(path)
-    writer = TeacherCacheWriter(path, TEXTS, LENGTHS, STAMP)
+    writer = TeacherCacheWriter(path, TEXTS, LENGTHS, STAMP, lambda: pytest.fail("fitted again"))
     assert writer.lines_done.tolist() == [True, False, False, True, False]
     with pytest.raises(TeacherCacheError, match="3 of 5 lines were not written"):
         writer.finish()
@@ -110,15 +128,17 @@ def test_an_interrupted_cache_goes_on_and_ends_the_same(path, tmp_path):
         ("images", None, "images of another kind"),
         ("top_k", 4, "the best 3 symbols there, 4 now"),
         ("tail_temperatures", (1.0,), "other temperatures of the tail"),
+        ("tail_rank", 5, "the tail in 4 numbers there, 5 now"),
+        ("source_lang", "fr", r"a teacher that reads en \(fr now\)"),
     ],
 )
 def test_an_unfinished_cache_of_something_else_is_kept(path, field, value, words):
     write(path, [0], finish=False)
     stamp = dataclasses.replace(STAMP, **{field: value})
     with pytest.raises(TeacherCacheError, match=f"was begun for something else: {words}"):
-        TeacherCacheWriter(path, TEXTS, LENGTHS, stamp)
+        TeacherCacheWriter(path, TEXTS, LENGTHS, stamp, lambda: SHAPE)
     with pytest.raises(TeacherCacheError, match="2 texts there, 1 now"):
-        TeacherCacheWriter(path, TEXTS[:1], LENGTHS[:2], STAMP)
+        TeacherCacheWriter(path, TEXTS[:1], LENGTHS[:2], STAMP, lambda: SHAPE)
 
 
 def test_a_line_must_have_its_tokens_and_no_nan(path):
@@ -154,11 +174,11 @@ def test_other_files_are_refused(path, tmp_path):
         TeacherCache(path)
     write(tmp_path / "good.h5")
     with h5py.File(tmp_path / "good.h5", "r+") as file:
-        file.attrs["version"] = 2
-    with pytest.raises(TeacherCacheError, match="version 2, this program reads version 1"):
+        file.attrs["version"] = 1
+    with pytest.raises(TeacherCacheError, match="version 1, this program reads version 2"):
         TeacherCache(tmp_path / "good.h5")
     with h5py.File(tmp_path / "good.h5", "r+") as file:
-        file.attrs["version"] = 1
+        file.attrs["version"] = 2
         del file["topk_ids"]
     with pytest.raises(TeacherCacheError, match="not a readable teacher's cache"):
         TeacherCache(tmp_path / "good.h5")

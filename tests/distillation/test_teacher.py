@@ -5,11 +5,19 @@ import shutil
 import pytest
 import torch
 from fairseq import checkpoint_utils, tasks
+from fairseq.data import data_utils
 from fairseq.models import FairseqEncoderDecoderModel
 from fairseq.tasks.translation import TranslationTask
 
 from caf_dkd_plugin.data.image_store import ImageStore
-from caf_dkd_plugin.distillation.teacher import FrozenTeacher, Student, TeacherError, load_teacher
+from caf_dkd_plugin.distillation.teacher import (
+    FrozenTeacher,
+    Member,
+    Student,
+    TeacherError,
+    asked,
+    load_teacher,
+)
 
 
 @pytest.fixture(scope="session")
@@ -105,6 +113,44 @@ def test_a_stock_model_teaches_from_the_students_batch(arch, stock, student, tas
         torch.testing.assert_close(log_probs[sentence, :length].exp(), expected)
 
 
+@pytest.mark.parametrize("arch", ["transformer", "lstm"])
+def test_the_source_is_padded_as_the_teacher_was_trained(arch, stock, student, task_and_batch):
+    """Stock fairseq pads it on the left; what a model gets is what its own collater would make."""
+    seen = []
+    frozen = load_teacher(str(stock(arch).last), None, student)
+    [member] = frozen._members
+    member.model.register_forward_pre_hook(
+        lambda model, args, inputs: seen.append(inputs["src_tokens"]), with_kwargs=True
+    )
+    net_input = net_input_of(task_and_batch)
+    frozen.log_probs(net_input, torch.float32)
+    pad = student.source_dictionary.pad()
+    rows = [row[row != pad] for row in net_input["src_tokens"]]
+    assert torch.equal(seen[0], data_utils.collate_tokens(rows, pad, left_pad=True))
+    assert member.left_pad_source
+
+
+@pytest.mark.parametrize("arch", ["transformer", "lstm"])
+def test_rows_in_any_order_get_their_own_answers(arch, stock, teacher, student, task_and_batch):
+    """Sources in another language are not sorted by their length, which fairseq's RNNs rely on."""
+    net_input = net_input_of(task_and_batch)
+    order = torch.randperm(
+        len(net_input["src_lengths"]), generator=torch.Generator().manual_seed(1)
+    )
+    assert net_input["src_lengths"].unique().numel() > 2
+    shuffled = {name: x[order] for name, x in net_input.items()}
+    frozen = load_teacher(f"{teacher.best}:{stock(arch).last}", None, student)
+    expected = frozen.log_probs(net_input, torch.float32)[order]
+    torch.testing.assert_close(frozen.log_probs(shuffled, torch.float32), expected)
+
+
+def test_it_is_asked_about_the_other_source_where_there_is_one():
+    net_input = {"src_tokens": 1, "src_lengths": 2, "prev_output_tokens": 3, "image_features": 4}
+    assert asked({"net_input": net_input}) == net_input
+    other = {"src_tokens": 5, "src_lengths": 6}
+    assert asked({"net_input": net_input, "teacher": other}) == {**net_input, **other}
+
+
 class Half(FairseqEncoderDecoderModel):
     """A model whose output tells the type in which it computes."""
 
@@ -113,7 +159,7 @@ class Half(FairseqEncoderDecoderModel):
         self.encoder = torch.nn.Identity()
         self.weight = torch.nn.Parameter(torch.ones(3))
 
-    def forward(self, src_tokens):
+    def forward(self, src_tokens, src_lengths):
         self.seen = self.weight.dtype
         return self.weight.expand(*src_tokens.shape, 3), None
 
@@ -123,8 +169,11 @@ class Half(FairseqEncoderDecoderModel):
 
 def test_it_computes_in_the_students_type_and_answers_in_float32():
     model = Half()
-    tokens = {"src_tokens": torch.ones(2, 3, dtype=torch.long)}
-    log_probs = FrozenTeacher([model]).log_probs(tokens, torch.bfloat16)
+    tokens = {
+        "src_tokens": torch.ones(2, 3, dtype=torch.long),
+        "src_lengths": torch.tensor([3, 3]),
+    }
+    log_probs = FrozenTeacher([Member(model, False, 1)]).log_probs(tokens, torch.bfloat16)
     assert model.seen == torch.bfloat16
     assert log_probs.dtype == torch.float32
     assert math.isclose(log_probs[0, 0, 0].exp().item(), 1 / 3, rel_tol=1e-2)
@@ -132,7 +181,7 @@ def test_it_computes_in_the_students_type_and_answers_in_float32():
 
 def test_it_is_frozen_and_in_evaluation_mode():
     model = Half().train()
-    frozen = FrozenTeacher([model])
+    frozen = FrozenTeacher([Member(model, False, 1)])
     assert not model.training
     assert not model.weight.requires_grad
     assert not isinstance(frozen, torch.nn.Module)
@@ -179,17 +228,18 @@ def test_another_target_dictionary_is_refused(teacher, student):
     problem = refusal(teacher.best, student._replace(target_dictionary=dictionary))
     assert "another target dictionary than the student (first: teacher, second: student)" in problem
     assert "symbol 4 is" in problem
+    assert "distil at the sentence level, which has no such need" in problem
 
 
 def test_another_source_dictionary_is_refused(teacher, student):
     dictionary = student.target_dictionary
     problem = refusal(teacher.best, student._replace(source_dictionary=dictionary))
-    assert "another source dictionary than the student (first: teacher, second: student)" in problem
+    assert "another source dictionary (first: teacher, second: en in the student's" in problem
 
 
 def test_another_source_language_is_refused(teacher, student):
     problem = refusal(teacher.best, student._replace(source_lang="fr"))
-    assert problem.endswith("translates from en, the student from fr")
+    assert "translates from en, but is to read fr: --teacher-source-lang names" in problem
 
 
 def test_a_teacher_for_shorter_sentences_is_refused(stock, student):

@@ -149,7 +149,7 @@ def test_another_dictionary_is_refused(train, run, store, cache, data_copy, tmp_
     run()
     dictionary = data_copy / "dict.de.txt"
     dictionary.write_text("".join(reversed(dictionary.read_text().splitlines(keepends=True))))
-    with pytest.raises(ValueError, match="was made with another target dictionary"):
+    with pytest.raises(ValueError, match=r"was made with another dict\.de\.txt than"):
         train(tmp_path, *KD, "--image-h5", store, "--teacher-cache", cache, data=data_copy)
 
 
@@ -160,6 +160,10 @@ def test_two_teachers_and_no_cache_are_refused(train, run, store, teacher, cache
         train(tmp_path, *KD, "--image-h5", store, *both)
     with pytest.raises(ValueError, match=r"none\.h5 does not exist"):
         train(tmp_path, *KD, "--image-h5", store, "--teacher-cache", "none.h5")
+    with pytest.raises(ValueError, match=r"--kd-temperature 0\.5 sharpens .* best 8 of 136 symb"):
+        train(
+            tmp_path, *KD, "--image-h5", store, "--teacher-cache", cache, "--kd-temperature", "0.5"
+        )
     with pytest.raises(
         ValueError, match="--teacher-cache has no effect with --criterion label_smo"
     ):

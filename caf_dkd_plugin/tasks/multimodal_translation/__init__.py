@@ -11,7 +11,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 import torch
 from fairseq import utils
-from fairseq.data import LanguagePairDataset
+from fairseq.data import FairseqDataset, LanguagePairDataset
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationTask
 from omegaconf import open_dict
@@ -29,7 +29,9 @@ from ...data.split_files import SplitError, SplitFiles
 from ...data.split_images import image_rows, read_split_ids, with_remedy
 from ...data.taught_dataset import TaughtDataset, lines_of_cache
 from ...data.teacher_cache import TeacherCache, TeacherCacheError
-from ...distillation.teacher import FrozenTeacher, Student, TeacherError, load_teacher
+from ...data.teacher_source import TeacherSourceDataset, read_side
+from ...distillation.tail_shape import TailShape
+from ...distillation.teacher import FrozenTeacher, Student, TeacherError, asked, load_teacher
 from ...learning_rates import scaled_learning_rates
 from ...modules.visual_backbone import FROM_CHECKPOINT, IMAGE_BACKBONE
 from .checks import (
@@ -41,6 +43,8 @@ from .checks import (
     resume_problems,
     split_files,
     split_problems,
+    teacher_source_dictionary,
+    teacher_source_problems,
 )
 from .config import MultimodalTranslationConfig
 
@@ -74,6 +78,7 @@ class MultimodalTranslationTask(TranslationTask):
         super().__init__(cfg, src_dict, tgt_dict)
         self.teacher: Optional[FrozenTeacher] = None
         self._cache: Optional[TeacherCache] = None
+        self._shape: Optional[TailShape] = None
         self._training = False
         self._store: Optional[Images] = None
         self._image_list: Optional[ImageList] = None
@@ -134,7 +139,9 @@ class MultimodalTranslationTask(TranslationTask):
         else:
             self.check_images(store)
             self.datasets[split] = self._with_images(self.datasets[split], store, files, split)
-        if training and self._cache is not None:
+        if training and self.teacher is not None:
+            self.datasets[split] = self.with_teacher_source(self.datasets[split], files, split)
+        elif training and self._cache is not None:
             lines = lines_of_cache(self._cache, files, split)
             self.datasets[split] = TaughtDataset(self.datasets[split], self._cache, lines)
 
@@ -151,6 +158,21 @@ class MultimodalTranslationTask(TranslationTask):
             + "".join(f"; {line}; masked" for line in absent)
         )
         return MultimodalDataset(pairs, store, rows)
+
+    def with_teacher_source(
+        self, pairs: FairseqDataset, files: SplitFiles, split: str
+    ) -> FairseqDataset:
+        """Add the side that a teacher reads, where it is not the student's source.
+
+        Raises:
+            ValueError: the side is missing or has another number of sentences.
+        """
+        lang = self.cfg.teacher_source_lang
+        if lang is None:
+            return pairs
+        return TeacherSourceDataset(
+            pairs, read_side(files, split, lang), self.source_dictionary.pad()
+        )
 
     def check_images(self, store: Images) -> None:
         """Can the models that were loaded read these images?
@@ -263,6 +285,10 @@ class MultimodalTranslationTask(TranslationTask):
                 )
             except TeacherError as error:
                 problems += error.problems
+            except ValueError as error:
+                problems.append(str(error))
+        if self.teacher is not None and self.cfg.teacher_source_lang is not None:
+            problems += teacher_source_problems(self, self.teacher.max_source_positions)
         if problems:
             raise ValueError(
                 f"training cannot start, {len(problems)} problem(s) found:\n"
@@ -275,11 +301,19 @@ class MultimodalTranslationTask(TranslationTask):
             logger.info(f"{store.path}: {len(store)} images, {found}")
 
     def as_student(self, store: Optional[Images]) -> Student:
+        """What the teacher must agree with.
+
+        Raises:
+            ValueError: the side that it reads has no dictionary.
+        """
+        source, target = self.max_positions()
+        related = self.cfg.teacher_source_lang is not None
         return Student(
-            source_lang=self.cfg.source_lang,
-            source_dictionary=self.source_dictionary,
+            source_lang=self.cfg.teacher_source_lang if related else self.cfg.source_lang,
+            source_dictionary=teacher_source_dictionary(self),
             target_dictionary=self.target_dictionary,
-            max_positions=self.max_positions(),
+            # The limit is for the student's source; what a teacher reads instead is measured.
+            max_positions=(0 if related else source, target),
             images=store,
         )
 
@@ -298,6 +332,7 @@ class MultimodalTranslationTask(TranslationTask):
                 )
             if name == CRITERION:
                 self._check_lambda(cfg.kd_lambda, getattr(cfg, "kd_lambda_end", None))
+                self._check_temperature(cfg.kd_temperature)
         return super().build_criterion(cfg, *args, **kwargs)
 
     def _check_lambda(self, start: float, end: Optional[float]) -> None:
@@ -314,6 +349,17 @@ class MultimodalTranslationTask(TranslationTask):
             raise ValueError(
                 f"{self._teacher_option} has no effect with --kd-lambda 1: choose a smaller lambda, "
                 "or leave the teacher out."
+            )
+
+    def _check_temperature(self, temperature: float) -> None:
+        """A cache with a tail serves no temperature below 1."""
+        if self._cache is None or self._cache.stamp.top_k == len(self.target_dictionary):
+            return
+        if temperature < 1:
+            raise ValueError(
+                f"--kd-temperature {temperature:g} sharpens the teacher, of whom {self.cfg.teacher_cache} "
+                f"knows only the best {self._cache.stamp.top_k} of {len(self.target_dictionary)} symbols: "
+                "use --teacher-path, a cache of all symbols, or a temperature of at least 1."
             )
 
     @property
@@ -357,15 +403,18 @@ class MultimodalTranslationTask(TranslationTask):
         """Add what the teacher says, hide images, and do fairseq's step.
 
         The teacher's log-probabilities (B, T, V) at temperature 1 go into
-        ``sample["teacher"]["log_probs"]``; what a cache knows is in the sample already. The number of
-        updates so far, which a schedule of the criterion's lambda follows, goes into
-        ``sample["update_num"]``. The teacher sees the images that --image-dropout hides from the
-        student.
+        ``sample["teacher"]["log_probs"]``; what a cache knows is in the sample already, but for
+        ``tail_shape``, which is the same for all. The number of updates so far, which a schedule of the
+        criterion's lambda follows, goes into ``sample["update_num"]``. The teacher sees the images that
+        --image-dropout hides from the student.
         """
         if self.teacher is not None:
             dtype = next(model.parameters()).dtype
-            log_probs = self.teacher.log_probs(sample["net_input"], dtype)
+            log_probs = self.teacher.log_probs(asked(sample), dtype)
             sample = {**sample, "teacher": {"log_probs": log_probs}}
+        elif self._cache is not None:
+            shape = self._tail_shape(sample["target"].device)
+            sample = {**sample, "teacher": {**sample["teacher"], "tail_shape": shape}}
         if self._teacher_option is not None:
             sample = {**sample, "update_num": update_num}
         if self.cfg.image_dropout:
@@ -373,6 +422,13 @@ class MultimodalTranslationTask(TranslationTask):
         return super().train_step(
             sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs
         )
+
+    def _tail_shape(self, device: torch.device) -> TailShape:
+        """Of the teacher's cache; it is moved once."""
+        if self._shape is None or self._shape.mean.device != device:
+            arrays = (self._cache.tail_mean, self._cache.tail_directions)
+            self._shape = TailShape(*(torch.from_numpy(array).to(device) for array in arrays))
+        return self._shape
 
     def _hide_images(self, net_input):
         mask = net_input["image_mask"]  # (B, R)

@@ -4,7 +4,7 @@ import os
 from typing import Any, Dict, List, Optional
 
 from fairseq import utils
-from fairseq.data import data_utils
+from fairseq.data import Dictionary, data_utils
 from fairseq.tasks.translation import TranslationTask
 
 from ...checkpoints.load import CheckpointError
@@ -12,10 +12,11 @@ from ...checkpoints.resuming import task_state
 from ...data.dictionaries import first_difference, symbols, symbols_sha256
 from ...data.image_format import can_read_images, format_of_model, format_of_store
 from ...data.joined_stores import Images
-from ...data.split_files import SplitError, SplitFiles
+from ...data.split_files import SplitError, SplitFiles, find_parts
 from ...data.split_images import image_rows, read_split_ids, with_remedy
 from ...data.taught_dataset import lines_of_cache
 from ...data.teacher_cache import TeacherCache, TeacherCacheError
+from ...data.teacher_source import length_problems, read_part_sides
 from ...modules.visual_backbone import FROM_CHECKPOINT
 from .config import MultimodalTranslationConfig
 
@@ -78,6 +79,13 @@ def option_problems(cfg: MultimodalTranslationConfig, model_cfg) -> List[str]:
         found.append("--teacher-cache and --teacher-path are two teachers: leave one out")
     if cfg.teacher_data is not None and cfg.teacher_path is None:
         found.append("--teacher-data without --teacher-path has no effect: give both")
+    if cfg.teacher_source_lang is not None:
+        if cfg.teacher_cache is None and cfg.teacher_path is None:
+            found.append("--teacher-source-lang without a teacher has no effect: leave it out")
+        if cfg.teacher_source_lang == cfg.source_lang:
+            found.append(
+                f"--teacher-source-lang {cfg.source_lang} is the student's own source: leave it out"
+            )
     if cfg.image_h5 is not None and not can_read_images(model_cfg):
         found.append(
             f"--image-h5 is given, but the architecture {getattr(model_cfg, '_name', '?')} reads "
@@ -166,18 +174,70 @@ def resume_problems(task: TranslationTask, path: str, store: Optional[Images]) -
     return found
 
 
+def teacher_source_dictionary(task: TranslationTask) -> Dictionary:
+    """That of the side which the teacher reads.
+
+    Raises:
+        ValueError: it is missing.
+    """
+    if task.cfg.teacher_source_lang is None:
+        return task.source_dictionary
+    return _side_dictionary(task, task.cfg.teacher_source_lang)
+
+
+def _side_dictionary(task: TranslationTask, lang: str) -> Dictionary:
+    path = os.path.join(utils.split_paths(task.cfg.data)[0], f"dict.{lang}.txt")
+    if not os.path.isfile(path):
+        raise ValueError(
+            f"{path} does not exist, the dictionary of the side that the teacher reads. "
+            "preprocess/prepare_multi30k.py --teacher-source makes such folders."
+        )
+    return task.load_dictionary(path)
+
+
+def teacher_source_problems(task: TranslationTask, longest: int) -> List[str]:
+    """Whether a teacher can read its side of all training sentences.
+
+    Args:
+        task: with --teacher-source-lang.
+        longest: how many tokens it reads.
+    """
+    found = []
+    for data in utils.split_paths(task.cfg.data):
+        files = split_files(task.cfg, data, True)
+        try:
+            for part, side in zip(
+                find_parts(files, task.cfg.train_subset),
+                read_part_sides(files, task.cfg.train_subset, task.cfg.teacher_source_lang),
+            ):
+                name = f"{part.prefix}{task.cfg.teacher_source_lang}.bin"
+                found += length_problems(side.sizes, longest, name)
+        except SplitError as error:
+            found += error.problems
+    return found
+
+
 def cache_problems(
     task: TranslationTask, cache: TeacherCache, store: Optional[Images]
 ) -> List[str]:
     """Whether a teacher's cache is of these dictionaries, texts and images."""
+    lang, chosen = cache.stamp.source_lang, task.cfg.teacher_source_lang
+    if chosen not in (None, lang):
+        return [f"the teacher of {cache.path} reads {lang}, not --teacher-source-lang {chosen}"]
+    try:
+        source = (
+            task.source_dictionary if lang == task.cfg.source_lang else _side_dictionary(task, lang)
+        )
+    except ValueError as error:
+        return [str(error)]
     found = []
     for side, dictionary, recorded in (
-        ("source", task.source_dictionary, cache.stamp.source_symbols_sha256),
-        ("target", task.target_dictionary, cache.stamp.target_symbols_sha256),
+        (lang, source, cache.stamp.source_symbols_sha256),
+        (task.cfg.target_lang, task.target_dictionary, cache.stamp.target_symbols_sha256),
     ):
         if symbols_sha256(dictionary) != recorded:
             found.append(
-                f"{cache.path} was made with another {side} dictionary than that of "
+                f"{cache.path} was made with another dict.{side}.txt than that of "
                 f"{task.cfg.data}. Make it again from this folder."
             )
     if store is not None and cache.stamp.images is not None:

@@ -71,6 +71,13 @@ class MultimodalTranslationConfig(TranslationConfig):
             "help": "folder with the teacher's dictionaries (default: the one its checkpoint names)"
         },
     )
+    teacher_source_lang: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "language that the teacher reads, where it is not the student's source: "
+            "SPLIT.SRC-TGT.LANG.bin and dict.LANG.txt in DATA, the same sentences line by line"
+        },
+    )
     init_from: Optional[str] = field(
         default=None,
         metadata={

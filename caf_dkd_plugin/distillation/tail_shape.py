@@ -1,0 +1,58 @@
+"""How a teacher's probabilities lie among the symbols beyond the most probable ones, in a few numbers.
+
+Letters: N target positions, V target vocabulary, r rank.
+
+A teacher's log-probabilities of a text lie near few dimensions: they are a product of its last hidden
+state, a few hundred numbers, with one matrix, less a constant for each position. So the mean and the
+first principal components (Eckart & Young 1936) of a sample say for every other position, with r numbers
+of its own, nearly everything. On 1,000 pairs of Multi30k (V = 6,001, k = 8, T = 2) the divergence from the
+whole teacher falls from 0.234 nats with an evenly spread tail to 0.203 with r = 0, 0.047 with r = 16, 0.015
+with r = 32 and 0.006 with r = 64.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+OVERSAMPLING = 8
+"""further directions in which the randomised decomposition looks (Halko et al. 2011, section 4.2)"""
+
+
+class TailShape(NamedTuple):
+    """The mean of a text's log-probabilities and the directions in which they vary most."""
+
+    mean: Tensor
+    """(V,)"""
+    directions: Tensor
+    """(r, V), orthogonal, each as long as the standard deviation along it"""
+
+    def encode(self, log_probs: Tensor) -> Tensor:
+        """What is kept of log-probabilities (N, V): (N, r), of the order of 1."""
+        centred = log_probs - log_probs.mean(dim=-1, keepdim=True) - self.mean
+        squared_lengths = self.directions.square().sum(dim=-1)
+        return centred @ self.directions.T / squared_lengths.clamp(min=1e-12)
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Log-probabilities (N, V) of what was kept (N, r), up to a constant for each position."""
+        return self.mean + code @ self.directions
+
+
+def fit_tail_shape(log_probs: Tensor, rank: int) -> TailShape:
+    """The principal components of a sample; the same for the same sample.
+
+    Args:
+        log_probs: (N, V), the sample.
+        rank: r, 0 to V; directions beyond those in which the sample varies are zero.
+    """
+    positions, symbols = log_probs.shape
+    centred = log_probs - log_probs.mean(dim=-1, keepdim=True)
+    mean = centred.mean(dim=0)
+    centred -= mean
+    found = min(rank, positions)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        searched = min(found + OVERSAMPLING, positions, symbols)
+        _, lengths, directions = torch.svd_lowrank(centred, q=searched, niter=4)
+    scaled = (directions * lengths / positions**0.5).T[:found]
+    return TailShape(mean, torch.cat([scaled, scaled.new_zeros(rank - found, symbols)]))
