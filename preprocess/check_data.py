@@ -4,6 +4,7 @@
 
 Prints a table of the splits and all that is wrong; the exit code is 1 when anything is. An image
 that the store lacks is an error unless --image-missing mask says, as in training, that it is meant.
+Sentences in a third language, which a teacher reads, must go with those of the pair.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import re
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Sequence, Set
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set
 
 from fairseq.data import Dictionary, data_utils
 
@@ -25,7 +26,10 @@ from caf_dkd_plugin.data.image_store import FEATURES, ImageStoreError
 from caf_dkd_plugin.data.joined_stores import Images, open_stores
 from caf_dkd_plugin.data.split_images import image_rows
 
-_INDEX = re.compile(r"(?P<split>.+)\.(?P<source>[^.-]+)-(?P<target>[^.-]+)\.(?P<lang>[^.-]+)\.idx")
+_FILE = re.compile(
+    r"(?P<split>.+)\.(?P<source>[^.-]+)-(?P<target>[^.-]+)\.(?P<lang>[^.-]+)\.(?:bin|idx)"
+)
+EOS = Dictionary().eos()
 
 
 class Pair(NamedTuple):
@@ -66,25 +70,38 @@ def find_pairs(data: Path) -> List[Pair]:
     """The splits of a folder, train first."""
     found = set()
     for path in data.glob("*.idx"):
-        match = _INDEX.fullmatch(path.name)
+        match = _FILE.fullmatch(path.name)
         if match and match["lang"] in (match["source"], match["target"]):
             found.add(Pair(match["split"], match["source"], match["target"]))
     kinds = ("train", "valid", "test")
     return sorted(found, key=lambda pair: ([not pair.split.startswith(k) for k in kinds], pair))
 
 
+def find_sides(data: Path, pair: Pair) -> List[str]:
+    """The other languages in which a split of the folder has sentences."""
+    matches = filter(None, (_FILE.fullmatch(path.name) for path in data.iterdir()))
+    found = {match["lang"] for match in matches if pair == match.groups()[:3]}
+    return sorted(found - {pair.source, pair.target})
+
+
+def open_sentences(prefix: str, report: Report):
+    """fairseq's data set of a binarised file, None when there is none or it is damaged."""
+    try:
+        dataset = data_utils.load_indexed_dataset(prefix)
+    except Exception as error:  # whatever a damaged index leads to
+        report.problems.append(f"{prefix}.idx or .bin cannot be read: {error}")
+        return None
+    if dataset is None:
+        report.problems.append(f"{prefix}.idx and .bin are not both there; binarise it again")
+    return dataset
+
+
 def count_sentences(data: Path, pair: Pair, report: Report) -> Optional[int]:
     """The number of sentences of a split, None when its two sides disagree or one is missing."""
     counts = {}
     for lang in (pair.source, pair.target):
-        prefix = pair.prefix(data, lang)
-        try:
-            dataset = data_utils.load_indexed_dataset(prefix)
-        except Exception as error:  # whatever a damaged index leads to
-            report.problems.append(f"{prefix}.idx or .bin cannot be read: {error}")
-            return None
+        dataset = open_sentences(pair.prefix(data, lang), report)
         if dataset is None:
-            report.problems.append(f"{prefix}.idx and .bin are not both there; binarise it again")
             return None
         counts[lang] = len(dataset)
     if len(set(counts.values())) > 1:
@@ -97,6 +114,7 @@ def count_sentences(data: Path, pair: Pair, report: Report) -> Optional[int]:
 def check_images(
     data: Path,
     pair: Pair,
+    sentences: Optional[int],
     store: Images,
     missing_is_error: bool,
     report: Report,
@@ -106,7 +124,6 @@ def check_images(
     Returns:
         the ids that its sentences use.
     """
-    sentences = count_sentences(data, pair, report)
     path = data / f"{pair.split}.images"
     row = [pair.split, f"{pair.source}-{pair.target}", "?" if sentences is None else sentences]
     try:
@@ -129,8 +146,52 @@ def check_images(
     return set(ids)
 
 
-def check_dictionaries(data: Path, languages: Sequence[str], report: Report) -> None:
-    """Note the sizes of the dictionaries, and whether they are the same."""
+def check_side(
+    data: Path,
+    pair: Pair,
+    lang: str,
+    sentences: Optional[int],
+    dictionary: Optional[Dictionary],
+    report: Report,
+) -> None:
+    """Check the sentences of a split that a teacher reads in another language than the student."""
+    prefix = pair.prefix(data, lang)
+    side = open_sentences(prefix, report)
+    if side is None:
+        return
+    if sentences is not None and len(side) != sentences:
+        report.problems.append(
+            f"{prefix}.bin has {len(side)} sentences, but {pair.split} in {data} has {sentences}; "
+            "binarise it again, from the same lines"
+        )
+    try:
+        tokens = [side[number] for number in range(len(side))]
+    except ValueError as error:  # the file ends before its last sentence
+        report.problems.append(f"{prefix}.bin cannot be read: {error}")
+        return
+    empty = [line for line, sentence in enumerate(tokens, 1) if not (sentence != EOS).any()]
+    if empty:
+        report.problems.append(
+            f"{prefix}.bin has {len(empty)} empty sentences of {len(side)}, the first in line "
+            f"{empty[0]}, where a teacher has nothing to read; take these lines out of all languages"
+        )
+    size = len(dictionary) if dictionary else None
+    beyond = [line for line, sentence in enumerate(tokens, 1) if size and (sentence >= size).any()]
+    if beyond:
+        report.problems.append(
+            f"{prefix}.bin has symbols beyond the {size} of dict.{lang}.txt in {len(beyond)} sentences "
+            f"of {len(side)}, the first in line {beyond[0]}; binarise it again, with this dictionary"
+        )
+
+
+def check_dictionaries(
+    data: Path, languages: Sequence[str], report: Report
+) -> Dict[str, Dictionary]:
+    """Note the sizes of the dictionaries, and whether they are the same.
+
+    Returns:
+        language: dictionary, of those that can be read.
+    """
     found = {}
     for lang in languages:
         path = data / f"dict.{lang}.txt"
@@ -140,13 +201,15 @@ def check_dictionaries(data: Path, languages: Sequence[str], report: Report) -> 
             report.problems.append(f"{path} is no readable fairseq dictionary: {error!r}")
     sizes = ", ".join(f"{lang} {len(dictionary)} symbols" for lang, dictionary in found.items())
     report.notes.append(f"dictionaries: {sizes or 'none'}")
-    if len(found) == 2:
-        difference = first_difference(*map(symbols, found.values()))
-        report.notes.append(
-            f"they differ: {difference}"
-            if difference
-            else "they are the same (one joint dictionary)"
-        )
+    if len(found) > 1:
+        first, *others = found
+        differences = [
+            f"{first} and {lang} differ: {difference}"
+            for lang in others
+            if (difference := first_difference(symbols(found[first]), symbols(found[lang])))
+        ]
+        report.notes += differences or ["they are the same (one joint dictionary)"]
+    return found
 
 
 def describe_store(store: Images) -> str:
@@ -174,8 +237,11 @@ def check(args: argparse.Namespace) -> Report:
     if not pairs:
         report.problems.append(f"{args.data} has no binarised split (SPLIT.SRC-TGT.LANG.idx)")
     used: Set[str] = set()
-    for pair in pairs:
-        used |= check_images(args.data, pair, store, args.image_missing == "error", report)
+    counts = {pair: count_sentences(args.data, pair, report) for pair in pairs}
+    for pair, sentences in counts.items():
+        used |= check_images(
+            args.data, pair, sentences, store, args.image_missing == "error", report
+        )
     known = {f"{pair.split}.images" for pair in pairs}
     stray = sorted(path.name for path in args.data.glob("*.images") if path.name not in known)
     if stray:
@@ -185,8 +251,12 @@ def check(args: argparse.Namespace) -> Report:
         report.notes.append(
             f"{len(unused)} of the store's {len(store)} images are unused: {in_short(unused)}"
         )
-    languages = sorted({lang for pair in pairs for lang in (pair.source, pair.target)})
-    check_dictionaries(args.data, languages, report)
+    sides = {pair: find_sides(args.data, pair) for pair in pairs}
+    languages = {lang for pair in pairs for lang in (pair.source, pair.target, *sides[pair])}
+    dictionaries = check_dictionaries(args.data, sorted(languages), report)
+    for pair, sentences in counts.items():
+        for lang in sides[pair]:
+            check_side(args.data, pair, lang, sentences, dictionaries.get(lang), report)
     if not args.no_hashes:
         report.problems += store.problems()
     return report

@@ -62,6 +62,8 @@ class FrozenTeacher:
     def __init__(self, members: Sequence[Member]):
         for member in members:
             member.model.eval().requires_grad_(False)
+            if member.left_pad_source:
+                _leave_the_fast_path(member.model)
         self._members = members
 
     @property
@@ -107,6 +109,13 @@ class FrozenTeacher:
         if len(results) == 1:
             return results[0]
         return torch.logsumexp(torch.stack(results), dim=0) - math.log(len(results))
+
+
+def _leave_the_fast_path(model: torch.nn.Module) -> None:
+    """fairseq 0.12.2's shortcut through Transformer layers fails with a source padded on the left."""
+    for layer in model.modules():
+        if hasattr(layer, "can_use_fastpath"):
+            layer.can_use_fastpath = False
 
 
 def asked(sample: Dict[str, Any]) -> Dict[str, Tensor]:

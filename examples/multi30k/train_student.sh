@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
-# The student: few pairs with their images, distilled from the teacher. Run from the repository's root.
+# The student: few pairs with their images, distilled from the teacher, or from what cache_teacher.sh
+# wrote down of it. Run from the repository's root.
 set -euo pipefail
 
 WORK=${WORK:-multi30k}                                   # what prepare.sh made
 DATA=${DATA:-$WORK/student-data}
-TEACHER=${TEACHER:-$WORK/teacher/checkpoint_best.pt}
+TEACHER=${TEACHER:-$WORK/teacher/checkpoint_best.pt}     # or several, separated by colons
+CACHE=${CACHE:-}                                         # instead of the teacher
 SAVE=${SAVE:-$WORK/student}
 SEED=${SEED:-1}
+
+teacher=(--teacher-path "$TEACHER")
+if [[ -n $CACHE ]]; then teacher=(--teacher-cache "$CACHE"); fi
 
 fairseq-train "$DATA" \
     --user-dir caf_dkd_plugin \
@@ -23,7 +28,7 @@ fairseq-train "$DATA" \
     --kd-lambda 0.1 \
     --kd-temperature 2 \
     --label-smoothing 0.1 \
-    --teacher-path "$TEACHER" \
+    "${teacher[@]}" \
     --optimizer adam \
     --adam-betas '(0.9, 0.98)' \
     --lr 1e-3 \

@@ -15,7 +15,11 @@ def load_script(name):
     if known not in sys.modules:
         spec = importlib.util.spec_from_file_location(known, SCRIPTS / f"{name}.py")
         sys.modules[known] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[known])
+        sys.path.insert(0, str(SCRIPTS))  # as Python does where a script is run
+        try:
+            spec.loader.exec_module(sys.modules[known])
+        finally:
+            sys.path.remove(str(SCRIPTS))
     return sys.modules[known]
 
 
@@ -27,6 +31,12 @@ def extract_features():
 @pytest.fixture(scope="session")
 def prepare_multi30k():
     return load_script("prepare_multi30k")
+
+
+@pytest.fixture(scope="session")
+def binarised_text(prepare_multi30k):
+    """The module that the script has imported from beside it."""
+    return sys.modules["binarised_text"]
 
 
 @pytest.fixture(scope="session")

@@ -196,7 +196,7 @@ def test_a_folder_without_splits_is_an_error(run, data):
 
 def test_dictionaries_are_compared(run, data):
     assert "- dictionaries: de 16 symbols, en 16 symbols" in run()[1]
-    assert [line for line in run()[1] if line.startswith("- they differ: symbol ")]
+    assert [line for line in run()[1] if line.startswith("- de and en differ: symbol ")]
     shutil.copy(data / "dict.en.txt", data / "dict.de.txt")
     assert "- they are the same (one joint dictionary)" in run()[1]
 
@@ -209,6 +209,107 @@ def test_a_bad_dictionary_is_an_error(run, data, content):
     code, _, error = run()
     assert code == 1
     assert "dict.de.txt is no readable fairseq dictionary" in error
+
+
+# Sentences in a third language
+
+
+def add_side(data, split, lines):
+    """Sentences as preprocess/prepare_multi30k.py --teacher-source leaves them."""
+    made = data.parent / f"made.{split}"
+    text = data.parent / f"{split}.fr"
+    text.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    command = ["--source-lang", "fr", "--target-lang", "de", "--only-source"]
+    command += ["--trainpref", str(data.parent / split), "--destdir", str(made)]
+    preprocess.main(options.get_preprocessing_parser().parse_args(command))
+    for suffix in ("bin", "idx"):
+        (made / f"train.fr-de.fr.{suffix}").rename(data / f"{split}.en-de.fr.{suffix}")
+    if not (data / "dict.fr.txt").exists():
+        shutil.copy(made / "dict.fr.txt", data)
+
+
+def test_a_good_side_passes_and_its_dictionary_is_noted(run, data):
+    add_side(data, "train", ["un", "deux", "trois", "un", "deux"])
+    code, said, error = run()
+    assert (code, error) == (0, "")
+    assert "- dictionaries: de 16 symbols, en 16 symbols, fr 8 symbols" in said
+    assert [line for line in said if line.startswith("- de and fr differ: symbol ")]
+
+
+@pytest.mark.parametrize("lines", [4, 6])
+def test_a_side_has_as_many_sentences_as_its_split(run, data, lines):
+    add_side(data, "train", ["un"] * lines)
+    add_side(data, "valid", ["un"] * 3)
+    code, _, error = run()
+    assert code == 1
+    assert f"train.en-de.fr.bin has {lines} sentences, but train in {data} has 5; binarise" in error
+    assert "valid" not in error
+
+
+def test_empty_sentences_of_a_side_are_an_error(run, data):
+    add_side(data, "train", ["un", "", "deux", "", "un"])
+    code, _, error = run()
+    assert code == 1
+    assert "train.en-de.fr.bin has 2 empty sentences of 5, the first in line 2" in error
+
+
+def test_symbols_that_the_dictionary_lacks_are_an_error(run, data):
+    add_side(data, "train", ["un", "un", "un deux", "un trois", "un"])
+    entries = (data / "dict.fr.txt").read_text("utf-8").splitlines(keepends=True)
+    assert entries[0] == "un 5\n"
+    (data / "dict.fr.txt").write_text("".join(entries[:2]), "utf-8")
+    code, _, error = run()
+    assert code == 1
+    last = entries[2].split()[0]
+    line = {"deux": 3, "trois": 4}[last]
+    assert "train.en-de.fr.bin has symbols beyond the 6 of dict.fr.txt in 1 sentences of 5" in error
+    assert f"the first in line {line}; binarise it again, with this dictionary" in error
+
+
+def test_a_side_needs_its_dictionary(run, data):
+    add_side(data, "valid", ["un"] * 3)
+    (data / "dict.fr.txt").unlink()
+    code, said, error = run()
+    assert code == 1
+    assert "dict.fr.txt is no readable fairseq dictionary" in error
+    assert said[-1] == "1 problems"
+
+
+@pytest.mark.parametrize("lost", ["idx", "bin"])
+def test_a_lost_file_of_a_side_is_an_error(run, data, lost):
+    add_side(data, "valid", ["un"] * 3)
+    (data / f"valid.en-de.fr.{lost}").unlink()
+    code, _, error = run()
+    assert code == 1
+    assert "valid.en-de.fr.idx and .bin are not both there" in error
+
+
+def test_a_side_that_was_cut_off_is_an_error(run, data):
+    add_side(data, "valid", ["un"] * 3)
+    path = data / "valid.en-de.fr.bin"
+    path.write_bytes(path.read_bytes()[:-3])
+    code, _, error = run()
+    assert code == 1
+    assert "valid.en-de.fr.bin cannot be read: buffer is smaller" in error
+
+
+def test_all_that_is_wrong_with_sides_is_reported_at_once(run, data):
+    add_side(data, "train", ["un", "", "deux"])
+    add_side(data, "valid", ["trois"] * 2)
+    (data / "dict.fr.txt").write_text("un 1\n", "utf-8")
+    code, said, error = run()
+    assert code == 1
+    assert said[-1] == "4 problems"
+    for problem in (
+        "train.en-de.fr.bin has 3 sent",
+        "has 1 empty",
+        "symbols beyond",
+        "valid.en-de.fr",
+    ):
+        assert problem in error
+
+
+# Everything
 
 
 def test_all_problems_come_in_one_report(run, data):

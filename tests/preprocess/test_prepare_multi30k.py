@@ -12,6 +12,7 @@ from caf_dkd_plugin.data.image_ids import read_image_ids
 
 NOUNS = ["bat", "crane", "seal", "nail", "bow", "trunk", "match", "palm"]
 GERMAN = ["Fledermaus", "Kran", "Robbe", "Nagel", "Schleife", "Koffer", "Spiel", "Palme"]
+FRENCH = ["chauve-souris", "grue", "phoque", "clou", "nœud", "malle", "allumette", "palmier"]
 LINES = {
     "train": 40,
     "val": 6,
@@ -25,8 +26,12 @@ LINES = {
 
 def sentences(split, lang):
     """The lines of a split; the train split has an empty one and odd characters inside lines."""
-    nouns = {"en": NOUNS, "de": GERMAN, "cs": NOUNS}[lang]
-    frame = {"en": "A {} lies beside {}.", "de": "{} liegt neben {}.", "cs": "{} u {}."}[lang]
+    nouns, frame = {
+        "en": (NOUNS, "A {} lies beside {}."),
+        "de": (GERMAN, "{} liegt neben {}."),
+        "fr": (FRENCH, "Voilà {} près de {}."),
+        "cs": (NOUNS, "{} u {}."),
+    }[lang]
     lines = [
         frame.format(nouns[(number + len(split)) % 8], nouns[number // 8 % 8])
         for number in range(LINES[split])
@@ -79,6 +84,15 @@ def official(tmp_path):
             task / "image_splits" / f"{split}.txt", [name + suffix for name in image_ids(split)]
         )
     return root
+
+
+@pytest.fixture
+def related(plain):
+    """The same with French, which the sets of 2017 lack."""
+    for split in LINES:
+        if "2017" not in split:
+            write_lines(plain / "text" / f"{split}.fr", sentences(split, "fr"))
+    return plain
 
 
 @pytest.fixture
@@ -311,7 +325,7 @@ def test_a_vocabulary_too_small_for_the_characters_is_refused(run, plain, output
     ("pairs", "size"), [(1, 500), (1_000, 1_100), (10_000, 3_600), (29_000, 6_100), (10**6, 10_000)]
 )
 def test_the_default_size_grows_with_the_text(prepare_multi30k, pairs, size):
-    assert prepare_multi30k.default_vocab_size(pairs) == size
+    assert str(prepare_multi30k.default_vocab_size(pairs)) == str(size)  # 1100.0 would not do
 
 
 def test_a_student_shares_its_teachers_pieces_and_dictionaries(run, plain, output, tmp_path):
@@ -365,6 +379,209 @@ def test_model_and_size_exclude_each_other(run, plain, capsys):
     assert "not allowed with argument" in capsys.readouterr().err
 
 
+# The side of a teacher of a related pair
+
+
+def test_a_side_is_in_step_with_its_split(run, related, output):
+    code, said, _ = run(related, "--teacher-source", "fr")
+    assert code == 0
+    for split, prefix in PREFIXES.items():
+        if "2017" in split:
+            continue
+        lines = sentences(split, "fr")
+        assert decoded(output, prefix, "fr") == normalised(lines), split
+        raw = (output / "text" / f"{prefix}.fr").read_bytes().decode("utf-8")
+        assert raw == "".join(f"{line}\n" for line in lines)
+    rows = [line.split("\t") for line in (output / "splits.tsv").read_text("utf-8").splitlines()]
+    assert [row[-1] for row in rows] == ["unknown_fr", "0", "0", "0", "0", "-", "-", "0"]
+    assert sorted(path.name for path in output.iterdir() if path.is_dir()) == ["text"]
+    assert "--ignore-unused-valid-subsets" in said
+
+
+def test_a_split_without_the_language_keeps_its_pair(run, related, output):
+    _, said, _ = run(related, "--teacher-source", "fr")
+    for split in ("test_2017_flickr", "test_2017_mscoco"):
+        prefix = PREFIXES[split]
+        assert f"{split} has no fr, so {prefix} is without the side that a teacher of fr" in said
+        assert decoded(output, prefix, "de") == sentences(split, "de")
+        assert not list(output.rglob(f"{prefix}.*fr*"))
+
+
+def test_a_split_is_left_out_only_for_a_language_of_the_pair(run, related):
+    (related / "text" / "test_2017_flickr.en").unlink()
+    _, said, _ = run(related, "--teacher-source", "fr")
+    assert "absent, left out: test_2017_flickr (no en)\n" in said
+    assert "test_2017_flickr has no fr" not in said
+
+
+def test_a_side_follows_the_subset(run, related, output, tmp_path):
+    chosen = [30, 2, 8, 17]
+    write_lines(tmp_path / "few.lines", chosen)
+    run(related, "--subset", tmp_path / "few.lines", "--teacher-source", "fr")
+    for lang in ("en", "de", "fr"):
+        expected = [sentences("train", lang)[number] for number in chosen]
+        assert decoded(output, "train", lang) == normalised(expected)
+    assert len(decoded(output, "test3", "fr")) == LINES["test_heldout"]
+
+
+def test_a_side_leaves_the_rest_as_it_was(run, related, output, tmp_path):
+    """With the same model: the text, the images and the binarised pair."""
+    run(related, output=tmp_path / "model")
+    options = ("--sentencepiece", tmp_path / "model" / "sentencepiece.model")
+    run(related, *options, "--teacher-source", "fr")
+    run(related, *options, output=tmp_path / "without")
+    names = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
+    for path in (tmp_path / "without").rglob("*"):
+        name = str(path.relative_to(tmp_path / "without"))
+        if path.is_file() and name not in ("splits.tsv", "settings.json"):
+            assert path.read_bytes() == (output / name).read_bytes(), name
+        names.discard(name)
+    assert len(names) == 5 * 3 + 1  # of five splits the text, bin and idx; the dictionary
+    assert all(".fr" in name for name in names)
+
+
+def test_fairseq_still_sees_the_pair(run, related, output):
+    run(related, "--teacher-source", "fr")
+    assert data_utils.infer_language_pair(str(output)) == ["en", "de"]
+    named = {path.name.split(".")[1] for path in output.iterdir() if "-" in path.name}
+    assert named == {"en-de"}  # whichever file it happens to look at
+
+
+def test_the_default_model_knows_all_languages_of_the_folder(run, related, output):
+    run(related, "--teacher-source", "fr")
+    dictionaries = {(output / f"dict.{lang}.txt").read_bytes() for lang in ("en", "de", "fr")}
+    assert len(dictionaries) == 1
+    assert "œ" in dictionaries.pop().decode("utf-8")
+
+
+def test_one_model_serves_the_teacher_and_the_student(run, related, output, tmp_path):
+    teacher = tmp_path / "teacher"
+    trained = ("--sentencepiece-languages", "fr", "de", "en")
+    code, _, _ = run(related, *trained, languages=("fr", "de"), output=teacher)
+    assert code == 0
+    assert not list(teacher.rglob("*.en*"))
+    own = ("--sentencepiece", teacher / "sentencepiece.model", "--subset", "5")
+    assert run(related, *own, "--teacher-source", "fr")[0] == 0
+    for lang in ("fr", "de", "en"):
+        joint = (teacher / "dict.de.txt").read_bytes()
+        assert (output / f"dict.{lang}.txt").read_bytes() == joint
+    for suffix in ("bin", "idx"):
+        side = (output / f"valid.en-de.fr.{suffix}").read_bytes()
+        assert side == (teacher / f"valid.fr-de.fr.{suffix}").read_bytes()
+    assert decoded(output, "train", "fr") == normalised(sentences("train", "fr")[:5])
+    rows = [line.split("\t") for line in (output / "splits.tsv").read_text("utf-8").splitlines()]
+    assert rows[1][5:] == ["0", "0", "0"]  # unknown pieces of the training set
+
+
+def test_the_subset_holds_for_all_that_the_model_is_trained_on(run, related, output):
+    lines = sentences("train", "fr")
+    write_lines(related / "text" / "train.fr", [*lines[:-1], "żółć"])
+    run(related, "--subset", "39", "--sentencepiece-languages", "en", "de", "fr")
+    pieces = set((output / "dict.en.txt").read_text("utf-8"))
+    assert "œ" in pieces
+    assert not set("żół") & pieces
+
+
+def test_the_order_of_the_models_languages_does_not_matter(run, related, output):
+    assert run(related, "--sentencepiece-languages", "fr", "en", "de")[0] == 0
+    settings = json.loads((output / "settings.json").read_text("utf-8"))
+    assert settings["sentencepiece_languages"] == ["en", "de", "fr"]
+    assert "Nothing to do" in run(related, "--sentencepiece-languages", "de", "fr", "en")[1]
+
+
+def test_naming_the_folders_own_languages_changes_nothing(run, related, output):
+    run(related)
+    assert "Nothing to do" in run(related, "--sentencepiece-languages", "de", "en")[1]
+    assert "sentencepiece_languages" not in (output / "settings.json").read_text("utf-8")
+
+
+def test_a_side_may_have_its_own_dictionary(run, related, output, tmp_path):
+    run(related, "--teacher-source", "fr", output=tmp_path / "teacher")
+    own = (tmp_path / "teacher" / "dict.fr.txt").read_text("utf-8").splitlines()[::-1]
+    write_lines(tmp_path / "own.txt", own)
+    code, _, _ = run(
+        related,
+        *("--teacher-source", "fr", "--teacher-source-dictionary", tmp_path / "own.txt"),
+        *("--sentencepiece", tmp_path / "teacher" / "sentencepiece.model"),
+    )
+    assert code == 0
+    assert (output / "dict.fr.txt").read_text("utf-8").splitlines() == own
+    assert (output / "dict.de.txt").read_text("utf-8").splitlines() == own[::-1]
+    assert decoded(output, "train", "fr") == normalised(sentences("train", "fr"))
+
+
+def test_another_side_is_not_written_over(run, related, output):
+    run(related, "--teacher-source", "fr")
+    assert "Nothing to do" in run(related, "--teacher-source", "fr")[1]
+    assert "(other inputs_sha256, teacher_source)" in run(related)[2]
+    write_lines(related / "text" / "val.fr", sentences("val", "fr")[::-1])
+    assert "(other inputs_sha256)" in run(related, "--teacher-source", "fr")[2]
+    assert run(related, "--overwrite")[0] == 0
+    assert not list(output.rglob("*.fr*"))
+
+
+def test_another_training_of_the_model_is_not_written_over(run, related, output):
+    trained = ("--sentencepiece-languages", "en", "de", "fr")
+    run(related, *trained)
+    assert "(other inputs_sha256, sentencepiece_languages)" in run(related)[2]
+    write_lines(related / "text" / "train.fr", sentences("train", "fr")[::-1])
+    assert "(other inputs_sha256)" in run(related, *trained)[2]
+
+
+def test_the_training_set_must_have_every_language(run, plain, tmp_path):
+    """All such errors come before anything is written, with the others."""
+    code, _, error = run(
+        plain,
+        *("--teacher-source", "fr", "--subset", "0"),
+        *("--teacher-source-dictionary", tmp_path / "lost.txt"),
+        *("--sentencepiece", tmp_path / "lost.model"),
+    )
+    assert code == 1
+    assert f"{plain / 'text'} has no train.fr; ask for other languages or add the text" in error
+    assert "--teacher-source-dictionary" in error
+    assert "lost.model cannot be read" in error
+    trained = ("--sentencepiece-languages", "en", "de", "fr")
+    assert f"{plain / 'text'} has no train.fr" in run(plain, *trained)[2]
+
+
+def test_a_side_of_another_length_is_refused(run, related):
+    write_lines(related / "text" / "val.fr", sentences("val", "fr")[:-1])
+    _, _, error = run(related, "--teacher-source", "fr")
+    assert "the lines of val do not belong together: " in error
+    assert f"{related / 'text' / 'val.fr'} has 5" in error
+    assert run(related)[0] == 0  # without the side they do
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--teacher-source en", "--teacher-source and --source are both en; it is for a third"),
+        ("--teacher-source de", "--teacher-source and --target are both de; it is for a third"),
+        (
+            "--sentencepiece-languages en de fr --sentencepiece lost.model",
+            "--sentencepiece gives one that is trained; leave one of them out",
+        ),
+        (
+            "--sentencepiece-languages en --teacher-source fr",
+            "--sentencepiece-languages leaves out de and fr, of which the folder has sentences",
+        ),
+        (
+            "--teacher-source-dictionary lost.txt --sentencepiece lost.model",
+            "--teacher-source-dictionary is of no use without --teacher-source; give both",
+        ),
+        (
+            "--teacher-source fr --teacher-source-dictionary lost.txt",
+            "--teacher-source-dictionary goes with the sentencepiece model that made its pieces",
+        ),
+    ],
+)
+def test_options_that_contradict_are_refused(run, related, output, options, message):
+    code, _, error = run(related, *options.split())
+    assert code == 1
+    assert message in error
+    assert not output.exists()
+
+
 # Errors, all at once
 
 
@@ -414,7 +631,9 @@ def test_a_folder_that_is_no_release_is_refused(run, tmp_path):
 
 
 def test_a_release_without_training_text_is_refused(run, plain):
-    assert "has no train.fr and no train.cs" in run(plain, languages=("fr", "cs"))[2]
+    assert "has no train.fr; ask for other" in run(plain, languages=("fr", "cs"))[2]
+    (plain / "text" / "train.cs").unlink()
+    assert "has no train.fr and no train.cs; ask for other" in run(plain, languages=("fr", "cs"))[2]
 
 
 def test_a_damaged_archive_is_named(run, official):
@@ -423,8 +642,8 @@ def test_a_damaged_archive_is_named(run, official):
     assert "val.de.gz cannot be read: " in run(official)[2]
 
 
-def test_lost_sentences_are_noticed(prepare_multi30k, run, plain, output, monkeypatch):
-    write = prepare_multi30k._write_pieces
+def test_lost_sentences_are_noticed(binarised_text, run, plain, output, monkeypatch):
+    write = binarised_text._write_pieces
 
     def lossy(path, lines, model):
         lengths = write(path, lines, model)
@@ -432,7 +651,7 @@ def test_lost_sentences_are_noticed(prepare_multi30k, run, plain, output, monkey
             path.write_text("".join(path.read_text("utf-8").splitlines(True)[1:]), "utf-8")
         return lengths
 
-    monkeypatch.setattr(prepare_multi30k, "_write_pieces", lossy)
+    monkeypatch.setattr(binarised_text, "_write_pieces", lossy)
     code, _, error = run(plain)
     assert code == 1
     assert "valid.en-de.de: fairseq-preprocess made 5 sentences of" in error

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Write down what the teacher says of the student's sentences; then
+#   CACHE=multi30k/teacher.h5 bash examples/multi30k/train_student.sh
+# needs no teacher. Run from the repository's root.
+set -euo pipefail
+
+WORK=${WORK:-multi30k}                                   # what prepare.sh made
+DATA=${DATA:-$WORK/student-data}
+TEACHER=${TEACHER:-$WORK/teacher/checkpoint_best.pt}     # or several, separated by colons
+CACHE=${CACHE:-$WORK/teacher.h5}
+PYTHON=${PYTHON:-python}
+
+$PYTHON preprocess/cache_teacher.py "$DATA" \
+    --source-lang en \
+    --target-lang de \
+    --image-h5 "$WORK/images.h5" \
+    --image-missing mask \
+    --teacher-path "$TEACHER" \
+    --topk 8 \
+    --output "$CACHE" \
+    "$@"
