@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # The student: few pairs with their images, distilled from the teacher, or from what cache_teacher.sh
-# wrote down of it. Run from the repository's root.
+# wrote down of it; with TEACHER= (empty) the same student without one. Run from the repository's root.
 set -euo pipefail
 
 WORK=${WORK:-multi30k}                                   # what prepare.sh made
 DATA=${DATA:-$WORK/student-data}
-TEACHER=${TEACHER:-$WORK/teacher/checkpoint_best.pt}     # or several, separated by colons
+TEACHER=${TEACHER-$WORK/teacher/checkpoint_best.pt}      # or several, separated by colons
 CACHE=${CACHE:-}                                         # instead of the teacher
 SAVE=${SAVE:-$WORK/student}
 SEED=${SEED:-1}
 
 teacher=(--teacher-path "$TEACHER")
+if [[ -z $TEACHER ]]; then teacher=(--kd-lambda 1); fi
 if [[ -n $CACHE ]]; then teacher=(--teacher-cache "$CACHE"); fi
 
 fairseq-train "$DATA" \

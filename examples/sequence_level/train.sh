@@ -12,19 +12,13 @@ UPSAMPLE=${UPSAMPLE:-1}                                  # how often an epoch re
 export DATA=${DATA:-$OUT/data-$VOCABULARY}
 export SAVE=${SAVE:-$OUT/student-$VOCABULARY-$LEVEL}
 
-if [[ $LEVEL == both ]]; then
-    bash examples/multi30k/train_student.sh \
-        --upsample-primary "$UPSAMPLE" \
-        --max-epoch 30 \
-        "$@"
-elif [[ $LEVEL == sequence ]]; then                      # the same student without a teacher
-    bash examples/multi30k/train_teacher.sh \
-        --max-tokens 500 \
-        --validate-interval 5 \
-        --upsample-primary "$UPSAMPLE" \
-        --max-epoch 30 \
-        "$@"
-else
-    echo "error: LEVEL=$LEVEL is neither sequence nor both" >&2
-    exit 1
-fi
+case $LEVEL in
+    both) ;;                                             # train_student.sh has a teacher, or CACHE
+    sequence) export TEACHER= CACHE= ;;
+    *) echo "error: LEVEL=$LEVEL is neither sequence nor both" >&2; exit 1 ;;
+esac
+
+bash examples/multi30k/train_student.sh \
+    --upsample-primary "$UPSAMPLE" \
+    --max-epoch 30 \
+    "$@"

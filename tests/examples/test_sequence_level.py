@@ -289,9 +289,11 @@ def test_the_student_is_that_of_multi30k(tmp_path):
         return {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
 
     ours = {"data", "--save-dir", "--max-epoch", "--upsample-primary"}
-    teaching = {"--criterion", "--teacher-path", "--kd-lambda", "--kd-temperature"}
+    teaching = {"--teacher-path", "--kd-lambda"}
     assert changed(student, both) == ours
     assert changed(student, alone) == ours | teaching
+    assert "--teacher-path" not in alone
+    assert alone["--kd-lambda"] == "1"
     assert (both["data"], alone["data"]) == (
         "w/sequence-level/data-teacher",
         "w/sequence-level/data-own",
