@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from caf_dkd_plugin.command_line import not_negative, positive
 from caf_dkd_plugin.data.dictionaries import symbols_sha256
 from caf_dkd_plugin.data.image_store import PathLike
+from caf_dkd_plugin.data.joined_stores import Images
 from caf_dkd_plugin.data.taught_dataset import texts_of
 from caf_dkd_plugin.data.teacher_cache import (
     Stamp,
@@ -82,9 +83,12 @@ def set_up_task(args: argparse.Namespace) -> MultimodalTranslationTask:
 
 
 def load_passages(
-    task: MultimodalTranslationTask, splits: Sequence[str], with_images: bool
+    task: MultimodalTranslationTask, splits: Sequence[str], store: Optional[Images]
 ) -> List[Passage]:
-    """The sentences of all splits; those of the training set from every folder of DATA."""
+    """The sentences of all splits; those of the training set from every folder of DATA.
+
+    The store is the one that the teacher reads, if it does.
+    """
     found = []
     folders = utils.split_paths(task.cfg.data)
     lang = task.cfg.teacher_source_lang or task.cfg.source_lang
@@ -94,7 +98,7 @@ def load_passages(
             task.load_dataset(split, epoch=number + 1, combine=training)
             files = split_files(task.cfg, folder, training)
             pairs = task.with_teacher_source(task.dataset(split), files, split)
-            found.append(Passage(pairs, texts_of(files, split, lang, with_images)))
+            found.append(Passage(pairs, texts_of(files, split, lang, store)))
     return found
 
 
@@ -173,7 +177,7 @@ def cache(args: argparse.Namespace) -> None:
     symbols = len(task.target_dictionary)
     if args.topk > symbols:
         raise ValueError(f"--topk {args.topk} is more than the {symbols} symbols of the target")
-    passages = load_passages(task, args.splits, teacher.reads_images)
+    passages = load_passages(task, args.splits, store if teacher.reads_images else None)
     check_lengths(passages, teacher.max_source_positions)
     texts = [text for passage in passages for text in passage.texts]
     rank = 0 if args.topk == symbols else min(args.tail_rank, symbols)  # there may be no tail

@@ -6,6 +6,7 @@ Fixtures of session scope are made once and only read.
 import contextlib
 import functools
 import importlib
+import importlib.util
 import io
 import json
 import logging
@@ -104,6 +105,27 @@ class Trained(NamedTuple):
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def load_script():
+    """A function that gives a script of preprocess/, which is no package, as a module; loaded once."""
+    folder = str(ROOT / "preprocess")
+
+    @functools.cache
+    def load(name):
+        spec = importlib.util.spec_from_file_location(f"preprocess_{name}", f"{folder}/{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        with mock.patch.object(sys, "path", [folder, *sys.path]):  # as where a script is run
+            spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def cache_teacher(load_script):
+    return load_script("cache_teacher")
 
 
 @pytest.fixture(scope="session")

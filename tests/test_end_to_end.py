@@ -173,7 +173,7 @@ def test_the_teacher_is_in_no_checkpoint_and_does_not_learn(
     sizes = [trained.last.stat().st_size for trained in (distilled, plain)]
     assert abs(sizes[0] - sizes[1]) < 2000
     [frozen] = used
-    [model] = frozen._models
+    [(model, *_)] = frozen._members
     learnt = weights(teacher.best)
     for name, parameter in model.state_dict().items():
         assert torch.equal(parameter, learnt[name])

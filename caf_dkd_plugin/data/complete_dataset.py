@@ -21,6 +21,10 @@ class CompleteDataset(BaseWrapperDataset):
     def tgt(self):
         return self.dataset.tgt
 
+    def collater(self, samples, pad_to_length=None):
+        """Merge samples into a mini-batch, as the data set inside does."""
+        return self.dataset.collater(samples, pad_to_length=pad_to_length)
+
     def batch_by_size(
         self, indices, max_tokens=None, max_sentences=None, required_batch_size_multiple=1
     ):

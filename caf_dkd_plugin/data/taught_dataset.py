@@ -5,13 +5,14 @@ the tail's shape.
 """
 
 import hashlib
-from typing import List, Sequence
+from typing import List, Optional, Sequence
 
 import numpy as np
 import torch
 from fairseq.data import FairseqDataset
 
 from .complete_dataset import CompleteDataset
+from .joined_stores import Images
 from .split_files import SplitFiles, find_parts
 from .split_images import read_part_ids
 from .teacher_cache import TeacherCache, Text
@@ -59,28 +60,39 @@ class TaughtDataset(CompleteDataset):
         return batch
 
 
-def lines_of_cache(cache: TeacherCache, files: SplitFiles, split: str) -> List[int]:
+def lines_of_cache(
+    cache: TeacherCache, files: SplitFiles, split: str, store: Optional[Images]
+) -> List[int]:
     """The line of a cache for every sentence of a split, in the order of fairseq's data set.
+
+    Args:
+        cache: what a teacher has said.
+        files: how the split is found.
+        split: such as train.
+        store: the student's images; without them it does not matter which ones the teacher has seen.
 
     Raises:
         TeacherCacheError: the cache does not know one of the texts.
-        SplitError: there is no such split, or images that the teacher has seen are not named.
+        SplitError: there is no such split, no such side of it, or its images are not named.
     """
-    texts = texts_of(files, split, cache.stamp.source_lang, cache.stamp.images is not None)
+    seen = store if cache.stamp.images is not None else None
+    texts = texts_of(files, split, cache.stamp.source_lang, seen)
     firsts = [cache.first_line(text) for text in texts]
     return files.in_order(
         [list(range(first, first + text.lines)) for first, text in zip(firsts, texts)]
     )
 
 
-def texts_of(files: SplitFiles, split: str, source_lang: str, with_images: bool) -> List[Text]:
+def texts_of(
+    files: SplitFiles, split: str, source_lang: str, store: Optional[Images]
+) -> List[Text]:
     """The parts of a split as a teacher's cache knows them.
 
     Args:
         files: how the split is found.
         split: such as train.
         source_lang: what the teacher reads.
-        with_images: whether the teacher reads images.
+        store: the images that the teacher reads, if it does.
 
     Raises:
         SplitError: there is no such split, no such side of it, or its images are not named.
@@ -88,14 +100,14 @@ def texts_of(files: SplitFiles, split: str, source_lang: str, with_images: bool)
     parts = find_parts(files, split)
     sources = read_part_sides(files, split, source_lang)
     targets = read_part_sides(files, split, files.target_lang)
-    lists = read_part_ids(files, split) if with_images else [None] * len(parts)
+    lists = read_part_ids(files, split) if store is not None else [[]] * len(parts)
     return [
         Text(
             name=f"{part.name} in {files.data}",
             lines=part.sentences,
             source_sha256=_sha256(source),
             target_sha256=_sha256(target),
-            images_sha256="" if image_ids is None else _sha256_of_ids(image_ids),
+            images_sha256=_sha256_of_images(image_ids, store) if store is not None else "",
         )
         for part, source, target, image_ids in zip(parts, sources, targets, lists)
     ]
@@ -110,5 +122,6 @@ def _sha256(sentences) -> str:
     return digest.hexdigest()
 
 
-def _sha256_of_ids(ids: List[str]) -> str:
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+def _sha256_of_images(ids: List[str], store: Images) -> str:
+    there = (image_id if store.row_of(image_id) is not None else "" for image_id in ids)
+    return hashlib.sha256("\n".join(there).encode()).hexdigest()

@@ -65,16 +65,18 @@ class Text:
     """of the tokens that the teacher reads"""
     target_sha256: str
     images_sha256: str
-    """of the lines' list of images; "" for a teacher that reads none"""
+    """of the image of each line that was in the store; "" for a teacher or a student without images"""
 
     def differences(self, other: "Text") -> List[str]:
-        """What two texts have otherwise, in words; the names do not count."""
+        """What two texts have otherwise, in words. The names do not count; images, where both have any."""
         found = []
         if self.lines != other.lines:
             found.append(f"{self.lines} lines instead of {other.lines}")
-        for side in ("source", "target", "images"):
+        for side in ("source", "target"):
             if getattr(self, f"{side}_sha256") != getattr(other, f"{side}_sha256"):
-                found.append(f"another {'list of images' if side == 'images' else f'{side} text'}")
+                found.append(f"another {side} text")
+        if self.images_sha256 and other.images_sha256 not in ("", self.images_sha256):
+            found.append("other images, or others that are not in the store")
         return found
 
 

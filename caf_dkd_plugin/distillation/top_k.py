@@ -72,7 +72,7 @@ def soften_top_k(kept: TopK, temperature: float, symbols: int) -> Tensor:
     outcomes = torch.cat([kept.log_probs / temperature, tail], dim=-1).log_softmax(dim=-1)
     top, tail = outcomes[..., :-1], outcomes[..., -1:]  # (N, k), (N, 1)
     if others == 0:
-        return torch.empty_like(top).scatter(-1, ids, top)
+        return torch.zeros_like(top).scatter(-1, ids, top)
     shape = kept.shape.decode(kept.tail_code) / temperature
     within = shape.scatter(-1, ids, -math.inf).log_softmax(dim=-1)
     return (within + tail).scatter(-1, ids, top)

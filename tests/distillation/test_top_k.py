@@ -80,6 +80,19 @@ def test_all_symbols_are_the_teacher_itself(divergence, temperature, teacher, st
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_all_symbols_leave_nothing_undefined_at_padding(teacher):
+    """There everything is zero, the ids too; torch fills what it does not define with NaN here."""
+    nothing = [torch.zeros_like(x) for x in top_k(teacher, SYMBOLS, even(teacher))[:4]]
+    kept = top_k(teacher, SYMBOLS, even(teacher))._replace(
+        ids=nothing[0], log_probs=nothing[1], tail_log_mass=nothing[2]
+    )
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert soften_top_k(kept, 2.0, SYMBOLS).isfinite().all()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 @pytest.mark.parametrize("k", [1, 8, SYMBOLS - 1])
 @pytest.mark.parametrize("temperature", TAIL_TEMPERATURES)
 def test_softening_gives_the_top_and_the_tail_their_mass(k, temperature, teacher):

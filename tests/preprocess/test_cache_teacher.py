@@ -141,8 +141,30 @@ def test_another_list_of_images_or_store_is_refused(
         train(tmp_path, *options, "--image-h5", foreign)
     images = data_copy / "train.images"
     images.write_text("".join(reversed(images.read_text().splitlines(keepends=True))))
-    with pytest.raises(ValueError, match=r"train in .* has another list of images"):
+    with pytest.raises(ValueError, match=r"train in .* has other images, or others that"):
         train(tmp_path, *options, "--image-h5", store, data=data_copy)
+
+
+def test_a_store_that_lacks_other_images_is_refused(
+    train, run, data_bin, store, write_store, cache, tmp_path
+):
+    """The teacher saw all of them; with an image less its answers would not be those of the file."""
+    run()
+    first = (data_bin / "train.images").read_text().split("\n")[0]
+    ids = [name for name in ImageStore(store).ids if name != first]
+    smaller = write_store(tmp_path / "smaller.h5", ids)
+    options = (*KD, "--teacher-cache", cache, "--image-h5", smaller, "--image-missing", "mask")
+    with pytest.raises(ValueError, match=r"others that are not in the store"):
+        train(tmp_path, *options)
+
+
+def test_a_text_only_student_learns_from_a_teacher_that_saw_images(
+    train, run, cache, data_copy, tmp_path
+):
+    run()
+    for path in data_copy.glob("*.images"):
+        path.unlink()
+    train(tmp_path, *KD, "--teacher-cache", cache, data=data_copy)
 
 
 def test_another_dictionary_is_refused(train, run, store, cache, data_copy, tmp_path):

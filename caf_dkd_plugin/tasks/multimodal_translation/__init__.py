@@ -142,7 +142,7 @@ class MultimodalTranslationTask(TranslationTask):
         if training and self.teacher is not None:
             self.datasets[split] = self.with_teacher_source(self.datasets[split], files, split)
         elif training and self._cache is not None:
-            lines = lines_of_cache(self._cache, files, split)
+            lines = lines_of_cache(self._cache, files, split, store)
             self.datasets[split] = TaughtDataset(self.datasets[split], self._cache, lines)
 
     def _with_images(

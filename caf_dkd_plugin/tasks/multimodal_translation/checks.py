@@ -1,5 +1,6 @@
 """What can be wrong when the task is set up or a training starts: each finds all of its kind at once."""
 
+import importlib.util
 import os
 from typing import Any, Dict, List, Optional
 
@@ -57,6 +58,11 @@ def option_problems(cfg: MultimodalTranslationConfig, model_cfg) -> List[str]:
     found = []
     if cfg.left_pad_source:
         found.append("--left-pad-source: this task pads the source on the right. Leave it out.")
+    if cfg.tpu and importlib.util.find_spec("torch_xla") is None:
+        found.append(
+            "--bf16 asks fairseq-train for a TPU, and there is no torch_xla. Use --fp16, or "
+            "fairseq-hydra-train with common.bf16=true, which does not."
+        )
     if not 0 <= cfg.image_dropout <= 1:
         found.append(f"--image-dropout {cfg.image_dropout} must lie between 0 and 1")
     if cfg.image_dropout and cfg.image_h5 is None:
@@ -248,7 +254,7 @@ def cache_problems(
             )
     for data in utils.split_paths(task.cfg.data):
         try:
-            lines_of_cache(cache, split_files(task.cfg, data, True), task.cfg.train_subset)
+            lines_of_cache(cache, split_files(task.cfg, data, True), task.cfg.train_subset, store)
         except SplitError as error:
             found += error.problems
         except TeacherCacheError as error:

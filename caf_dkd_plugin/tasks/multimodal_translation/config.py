@@ -90,3 +90,4 @@ class MultimodalTranslationConfig(TranslationConfig):
     valid_subset: str = II("dataset.valid_subset")
     combine_valid_subsets: Optional[bool] = II("dataset.combine_valid_subsets")
     disable_validation: bool = II("dataset.disable_validation")
+    tpu: bool = II("common.tpu")
