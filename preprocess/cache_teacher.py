@@ -280,7 +280,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     add(
         "--tail-rank",
         type=not_negative,
-        default=32,
+        default=64,
         help="numbers to keep of how the probability of all other symbols is distributed",
     )
     add("--splits", nargs="+", default=["train"], help="what to read")

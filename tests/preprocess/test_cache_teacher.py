@@ -60,11 +60,11 @@ def test_all_symbols_are_the_live_teacher(train, run, teacher, store, cache, tmp
 def test_eight_symbols_teach_the_same_where_the_shape_of_the_rest_is_known(
     train, run, teacher, store, cache, tmp_path
 ):
-    """At T = 2, and to 0.5 %: the teacher is 32 wide, and as many numbers say how its tails lie."""
+    """At T = 2, and to 0.5 %: the teacher is 32 wide, and no more numbers say how its tails lie."""
     code, said, _ = run()
     assert code == 0
     assert "64 lines (train in" in said
-    assert "the best 8 of 136 symbols and the others in 32 numbers" in said
+    assert "the best 8 of 136 symbols and the others in 64 numbers" in said
     options = (*KD, "--kd-temperature", "2", "--image-h5", store, "--max-epoch", "2")
     live = train(tmp_path / "live", *options, "--teacher-path", teacher.best).run
     workers = ("--num-workers", "2")
