@@ -16,7 +16,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -83,22 +83,26 @@ def set_up_task(args: argparse.Namespace) -> MultimodalTranslationTask:
 
 
 def load_passages(
-    task: MultimodalTranslationTask, splits: Sequence[str], store: Optional[Images]
+    task: MultimodalTranslationTask, splits: Sequence[str], with_images: bool
 ) -> List[Passage]:
     """The sentences of all splits; those of the training set from every folder of DATA.
 
-    The store is the one that the teacher reads, if it does.
+    Raises:
+        ValueError: a split is not there, twice, or without what the teacher reads.
     """
+    if len(set(splits)) < len(splits):
+        raise ValueError(f"--splits {' '.join(splits)} names a split twice")
     found = []
     folders = utils.split_paths(task.cfg.data)
     lang = task.cfg.teacher_source_lang or task.cfg.source_lang
     for split in splits:
         training = split == task.cfg.train_subset
         for number, folder in enumerate(folders if training else folders[:1]):
-            task.load_dataset(split, epoch=number + 1, combine=training)
             files = split_files(task.cfg, folder, training)
+            texts = texts_of(files, split, lang, with_images)
+            task.load_dataset(split, epoch=number + 1, combine=training)
             pairs = task.with_teacher_source(task.dataset(split), files, split)
-            found.append(Passage(pairs, texts_of(files, split, lang, store)))
+            found.append(Passage(pairs, texts))
     return found
 
 
@@ -108,6 +112,8 @@ class Asking(NamedTuple):
     teacher: FrozenTeacher
     pad: int
     """index of the target's padding symbol"""
+    symbols: int
+    """V"""
     max_tokens: int
     device: torch.device
 
@@ -132,11 +138,22 @@ def fit_shape(asking: Asking, passages: Sequence[Passage], rank: int) -> TailSha
     """The shape of the tails, from lines evenly spaced over all that will be asked about."""
     tokens = sum(int(passage.lengths.sum()) for passage in passages)
     step = math.ceil(tokens / SAMPLED_TOKENS)
-    sampled = []
-    for pairs, _ in tqdm(passages, unit="text", desc="sampling the teacher"):
-        for places in asking.batches(pairs, np.arange(0, len(pairs), step)):
-            sampled += [said.cpu() for _, said in asking.about(pairs, places)]
-    return fit_tail_shape(torch.cat(sampled), rank)
+    chosen = [np.arange(0, len(pairs), step) for pairs, _ in passages]
+    count = sum(int(passage.lengths[lines].sum()) for passage, lines in zip(passages, chosen))
+    sample, filled = torch.empty(count, asking.symbols), 0
+    with tqdm(total=count, unit="token", desc="sampling the teacher") as bar:
+        for (pairs, _), lines in zip(passages, chosen):
+            for places in asking.batches(pairs, lines):
+                for _, said in asking.about(pairs, places):
+                    sample[filled : filled + len(said)] = said
+                    filled += len(said)
+                    bar.update(len(said))
+    return fit_tail_shape(sample, rank)
+
+
+def no_shape(symbols: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Where all symbols are kept, nothing is left that could have one."""
+    return np.zeros(symbols, dtype="float32"), np.zeros((0, symbols), dtype="float32")
 
 
 def fill(writer: TeacherCacheWriter, passages: Sequence[Passage], asking: Asking, k: int) -> None:
@@ -173,12 +190,13 @@ def cache(args: argparse.Namespace) -> None:
     started = time.monotonic()
     task = set_up_task(args)
     store = task.image_store()
-    teacher = load_teacher(args.teacher_path, args.teacher_data, task.as_student(store))
+    student = task.as_student(store)._replace(max_positions=(0, 0))  # sentences are measured below
+    teacher = load_teacher(args.teacher_path, args.teacher_data, student)
     symbols = len(task.target_dictionary)
     if args.topk > symbols:
         raise ValueError(f"--topk {args.topk} is more than the {symbols} symbols of the target")
-    passages = load_passages(task, args.splits, store if teacher.reads_images else None)
-    check_lengths(passages, teacher.max_source_positions)
+    passages = load_passages(task, args.splits, teacher.reads_images)
+    check_lengths(passages, teacher.max_positions, args.max_tokens)
     texts = [text for passage in passages for text in passage.texts]
     rank = 0 if args.topk == symbols else min(args.tail_rank, symbols)  # there may be no tail
     stamp = Stamp(
@@ -186,7 +204,7 @@ def cache(args: argparse.Namespace) -> None:
         source_lang=args.teacher_source_lang or task.cfg.source_lang,
         source_symbols_sha256=symbols_sha256(teacher_source_dictionary(task)),
         target_symbols_sha256=symbols_sha256(task.target_dictionary),
-        images=asdict(store.description) if teacher.reads_images else None,
+        images=seen_images(store) if teacher.reads_images else None,
         top_k=args.topk,
         tail_temperatures=TAIL_TEMPERATURES,
         tail_rank=rank,
@@ -197,13 +215,17 @@ def cache(args: argparse.Namespace) -> None:
     args.output.parent.mkdir(parents=True, exist_ok=True)
     lengths = np.concatenate([passage.lengths for passage in passages])
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    asking = Asking(teacher, task.target_dictionary.pad(), args.max_tokens, device)
+    asking = Asking(teacher, task.target_dictionary.pad(), symbols, args.max_tokens, device)
     writer = TeacherCacheWriter(
         args.output,
         texts,
         lengths,
         stamp,
-        fit_shape=lambda: [part.numpy() for part in fit_shape(asking, passages, rank)],
+        fit_shape=lambda: (
+            no_shape(symbols)
+            if args.topk == symbols
+            else [part.numpy() for part in fit_shape(asking, passages, rank)]
+        ),
     )
     missing = int((~writer.lines_done).sum())
     if missing < len(lengths):
@@ -218,17 +240,34 @@ def cache(args: argparse.Namespace) -> None:
     )
 
 
-def check_lengths(passages: Sequence[Passage], longest: int) -> None:
+def seen_images(store: Images) -> Dict[str, str]:
+    """The image store, as the stamp has it."""
+    return {**asdict(store.description), "content_sha256": store.content_sha256()}
+
+
+def check_lengths(passages: Sequence[Passage], longest: Tuple[int, int], max_tokens: int) -> None:
     """Can the teacher read all of it?
 
+    Args:
+        passages: the sentences.
+        longest: source and target tokens that it reads.
+        max_tokens: what goes into one pass.
+
     Raises:
-        ValueError: sentences are too long for it.
+        ValueError: sentences are too long, all of them.
     """
-    found = [
-        line
-        for pairs, texts in passages
-        for line in length_problems(source_sizes(pairs), longest, texts[0].name)
-    ]
+    found = []
+    for pairs, texts in passages:
+        first = 0
+        for text in texts:
+            lines = slice(first, first + text.lines)
+            source, target = source_sizes(pairs)[lines], pairs.tgt.sizes[lines]
+            found += length_problems(source, longest[0], f"source tokens of {text.name}")
+            found += length_problems(target, longest[1], f"target tokens of {text.name}")
+            most = max(pairs.src.sizes[lines].max(), target.max())
+            if most > max_tokens:
+                found.append(f"--max-tokens {max_tokens}: a sentence of {text.name} has {most}")
+            first += text.lines
     if found:
         raise ValueError("\n".join(found))
 
@@ -246,13 +285,16 @@ def accept_finished(path: Path, stamp: Stamp, texts: Sequence[Text]) -> None:
     """
     finished = TeacherCache(path)
     found = stamp.differences(finished.stamp)
+    for text in texts:
+        try:
+            finished.first_line(text)
+        except TeacherCacheError as error:
+            found.append(str(error))
     if found:
         raise TeacherCacheError(
-            f"{path} exists and has {'; '.join(found)}. Write to another file, or replace this one "
-            "with --overwrite."
+            f"{path} exists: {'; '.join(found)}. Write to another file, or replace this one with "
+            "--overwrite."
         )
-    for text in texts:
-        finished.first_line(text)
     print(f"{path} is already finished. Nothing to do.")
 
 
@@ -303,7 +345,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command; the exit code."""
     try:
         cache(parse_args(argv))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -1,6 +1,6 @@
 """Check that a binarised fairseq folder, its lists of images and an image store fit together.
 
-    python preprocess/check_data.py DATA --image-h5 FILE.h5
+    python preprocess/check_data.py DATA [--image-h5 FILE.h5]
 
 Prints a table of the splits and all that is wrong; the exit code is 1 when anything is. An image
 that the store lacks is an error unless --image-missing mask says, as in training, that it is meant.
@@ -224,25 +224,19 @@ def describe_store(store: Images) -> str:
     )
 
 
-def check(args: argparse.Namespace) -> Report:
-    """Check everything; nothing is written.
-
-    Raises:
-        ImageStoreError: the store, or one of several, cannot be opened at all.
-    """
-    report = Report()
-    store = open_stores(args.image_h5.split(os.pathsep))
-    report.notes.append(describe_store(store))
-    pairs = find_pairs(args.data)
-    if not pairs:
-        report.problems.append(f"{args.data} has no binarised split (SPLIT.SRC-TGT.LANG.idx)")
+def check_all_images(
+    args: argparse.Namespace,
+    counts: Dict[Pair, Optional[int]],
+    store: Images,
+    report: Report,
+) -> None:
+    """Check the images of every split, and what lists and images are for none."""
     used: Set[str] = set()
-    counts = {pair: count_sentences(args.data, pair, report) for pair in pairs}
     for pair, sentences in counts.items():
         used |= check_images(
             args.data, pair, sentences, store, args.image_missing == "error", report
         )
-    known = {f"{pair.split}.images" for pair in pairs}
+    known = {f"{pair.split}.images" for pair in counts}
     stray = sorted(path.name for path in args.data.glob("*.images") if path.name not in known)
     if stray:
         report.notes.append(f"no split of the folder goes with {', '.join(stray)}")
@@ -251,13 +245,35 @@ def check(args: argparse.Namespace) -> Report:
         report.notes.append(
             f"{len(unused)} of the store's {len(store)} images are unused: {in_short(unused)}"
         )
+
+
+def check(args: argparse.Namespace) -> Report:
+    """Check everything; nothing is written.
+
+    Raises:
+        ImageStoreError: the store, or one of several, cannot be opened at all.
+    """
+    report = Report()
+    store = open_stores(args.image_h5.split(os.pathsep)) if args.image_h5 else None
+    report.notes.append(describe_store(store) if store else "no --image-h5: images are not checked")
+    pairs = find_pairs(args.data)
+    if not pairs:
+        report.problems.append(f"{args.data} has no binarised split (SPLIT.SRC-TGT.LANG.idx)")
+    counts = {pair: count_sentences(args.data, pair, report) for pair in pairs}
+    if store:
+        check_all_images(args, counts, store, report)
+    else:
+        report.rows += [
+            (pair.split, f"{pair.source}-{pair.target}", count, *"----")
+            for pair, count in counts.items()
+        ]
     sides = {pair: find_sides(args.data, pair) for pair in pairs}
     languages = {lang for pair in pairs for lang in (pair.source, pair.target, *sides[pair])}
     dictionaries = check_dictionaries(args.data, sorted(languages), report)
     for pair, sentences in counts.items():
         for lang in sides[pair]:
             check_side(args.data, pair, lang, sentences, dictionaries.get(lang), report)
-    if not args.no_hashes:
+    if store and not args.no_hashes:
         report.problems += store.problems()
     return report
 
@@ -270,8 +286,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     add(
         "--image-h5",
         metavar="FILE[:FILE...]",
-        required=True,
-        help="the image store, or several that are read as one",
+        help="the image store, or several that are read as one; without it only the text is checked",
     )
     add(
         "--image-missing",

@@ -31,6 +31,7 @@ import numpy as np
 
 from .contiguous_hdf5 import create_contiguous
 from .image_ids import in_short
+from .one_writer import OneWriter
 
 FORMAT_NAME = "caf-dkd image store"
 FORMAT_VERSION = 1
@@ -100,6 +101,7 @@ class ImageStoreWriter:
     Raises:
         ImageStoreError: bad arguments, or an unfinished store at ``PATH.partial`` that was begun
             with other arguments.
+        OtherWriterError: another process is writing it.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class ImageStoreWriter:
         self.path = Path(path)
         self._partial = partial_path(path)
         self._kind = _kind_of(row_shape, dtype)
+        self._lock = OneWriter(self.path)
         ids = list(ids)
         _check_ids(ids, self.path)
         shape = (len(ids), *row_shape)
@@ -213,6 +216,7 @@ class ImageStoreWriter:
             file.attrs["complete"] = True
             file.flush()
         os.replace(self._partial, self.path)
+        self._lock.release()
         return count
 
     def _compact(self, done: np.ndarray) -> None:
@@ -235,6 +239,7 @@ class ImageStoreWriter:
             target.write(np.arange(start, start + len(block)), self._rows[block])
         self._rows, self._done = target._rows, target._done
         os.replace(partial_path(smaller), self._partial)
+        target._lock.release()
 
 
 class ImageStore:
@@ -309,6 +314,13 @@ class ImageStore:
             if names:
                 found.append(f"{len(names)} images {what}: {in_short(names)}")
         return found
+
+    def content_sha256(self) -> str:
+        """Of all ids and rows, by the hashes of the blocks that the file has; hexadecimal digits."""
+        digest = hashlib.sha256("\n".join(self.ids).encode())
+        with h5py.File(self.path, "r") as file:
+            digest.update(file["block_sha256"][...].tobytes())
+        return digest.hexdigest()
 
     def problems(self) -> List[str]:
         """Read every row and report NaN or infinite values and blocks whose hash does not fit."""

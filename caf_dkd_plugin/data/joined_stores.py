@@ -4,6 +4,7 @@ Letters: N images, R regions, D feature size, H and W pixels.
 """
 
 import bisect
+import hashlib
 import itertools
 from typing import List, Optional, Protocol, Sequence, Tuple
 
@@ -88,6 +89,11 @@ class JoinedStores:
             mine = owners == owner
             values[mine] = self._parts[owner].read(rows[mine] - self._starts[owner])
         return values
+
+    def content_sha256(self) -> str:
+        """Of that of every part; hexadecimal digits."""
+        parts = "\n".join(part.content_sha256() for part in self._parts)
+        return hashlib.sha256(parts.encode()).hexdigest()
 
     def problems(self) -> List[str]:
         """Those of every part."""

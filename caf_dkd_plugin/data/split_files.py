@@ -56,8 +56,15 @@ def find_parts(files: SplitFiles, split: str) -> List[Part]:
     """The parts that fairseq reads for a split.
 
     Raises:
-        SplitError: there is none.
+        SplitError: there is none, or it is not binarised.
     """
+    if files.dataset_impl == "raw":
+        raise SplitError(
+            [
+                f"{files.data} is read with --dataset-impl raw; what goes with its lines (images, another "
+                "side, a teacher's cache) needs binarised sentences. Leave that option out."
+            ]
+        )
     found = []
     for number in itertools.count():
         name = f"{split}{number or ''}"

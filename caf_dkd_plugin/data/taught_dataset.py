@@ -5,17 +5,16 @@ the tail's shape.
 """
 
 import hashlib
-from typing import List, Optional, Sequence
+from typing import List, Sequence
 
 import numpy as np
 import torch
 from fairseq.data import FairseqDataset
 
 from .complete_dataset import CompleteDataset
-from .joined_stores import Images
 from .split_files import SplitFiles, find_parts
 from .split_images import read_part_ids
-from .teacher_cache import TeacherCache, Text
+from .teacher_cache import TeacherCache, TeacherCacheError, Text
 from .teacher_source import read_part_sides
 
 
@@ -61,7 +60,7 @@ class TaughtDataset(CompleteDataset):
 
 
 def lines_of_cache(
-    cache: TeacherCache, files: SplitFiles, split: str, store: Optional[Images]
+    cache: TeacherCache, files: SplitFiles, split: str, with_images: bool
 ) -> List[int]:
     """The line of a cache for every sentence of a split, in the order of fairseq's data set.
 
@@ -69,30 +68,33 @@ def lines_of_cache(
         cache: what a teacher has said.
         files: how the split is found.
         split: such as train.
-        store: the student's images; without them it does not matter which ones the teacher has seen.
+        with_images: whether the student has images. If not, those that the teacher saw do not matter.
 
     Raises:
-        TeacherCacheError: the cache does not know one of the texts.
+        TeacherCacheError: the cache does not know the texts; one line for each that it does not.
         SplitError: there is no such split, no such side of it, or its images are not named.
     """
-    seen = store if cache.stamp.images is not None else None
-    texts = texts_of(files, split, cache.stamp.source_lang, seen)
-    firsts = [cache.first_line(text) for text in texts]
-    return files.in_order(
-        [list(range(first, first + text.lines)) for first, text in zip(firsts, texts)]
-    )
+    with_images = with_images and cache.stamp.images is not None
+    found, problems = [], []
+    for text in texts_of(files, split, cache.stamp.source_lang, with_images):
+        try:
+            first = cache.first_line(text)
+            found.append(list(range(first, first + text.lines)))
+        except TeacherCacheError as error:
+            problems.append(f"{error}. Make a cache of this text with preprocess/cache_teacher.py.")
+    if problems:
+        raise TeacherCacheError("\n".join(problems))
+    return files.in_order(found)
 
 
-def texts_of(
-    files: SplitFiles, split: str, source_lang: str, store: Optional[Images]
-) -> List[Text]:
+def texts_of(files: SplitFiles, split: str, source_lang: str, with_images: bool) -> List[Text]:
     """The parts of a split as a teacher's cache knows them.
 
     Args:
         files: how the split is found.
         split: such as train.
         source_lang: what the teacher reads.
-        store: the images that the teacher reads, if it does.
+        with_images: whether it reads images too.
 
     Raises:
         SplitError: there is no such split, no such side of it, or its images are not named.
@@ -100,14 +102,14 @@ def texts_of(
     parts = find_parts(files, split)
     sources = read_part_sides(files, split, source_lang)
     targets = read_part_sides(files, split, files.target_lang)
-    lists = read_part_ids(files, split) if store is not None else [[]] * len(parts)
+    lists = read_part_ids(files, split) if with_images else [None] * len(parts)
     return [
         Text(
             name=f"{part.name} in {files.data}",
             lines=part.sentences,
             source_sha256=_sha256(source),
             target_sha256=_sha256(target),
-            images_sha256=_sha256_of_images(image_ids, store) if store is not None else "",
+            images_sha256="" if image_ids is None else _sha256_of_ids(image_ids),
         )
         for part, source, target, image_ids in zip(parts, sources, targets, lists)
     ]
@@ -122,6 +124,5 @@ def _sha256(sentences) -> str:
     return digest.hexdigest()
 
 
-def _sha256_of_images(ids: List[str], store: Images) -> str:
-    there = (image_id if store.row_of(image_id) is not None else "" for image_id in ids)
-    return hashlib.sha256("\n".join(there).encode()).hexdigest()
+def _sha256_of_ids(ids: List[str]) -> str:
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()

@@ -35,6 +35,7 @@ import numpy as np
 
 from .contiguous_hdf5 import create_contiguous
 from .image_store import PathLike, partial_path
+from .one_writer import OneWriter
 
 FORMAT_NAME = "caf-dkd teacher cache"
 FORMAT_VERSION = 2
@@ -65,18 +66,18 @@ class Text:
     """of the tokens that the teacher reads"""
     target_sha256: str
     images_sha256: str
-    """of the image of each line that was in the store; "" for a teacher or a student without images"""
+    """of the lines' list of images; "" for a teacher or a student without images"""
 
     def differences(self, other: "Text") -> List[str]:
         """What two texts have otherwise, in words. The names do not count; images, where both have any."""
         found = []
         if self.lines != other.lines:
-            found.append(f"{self.lines} lines instead of {other.lines}")
+            found.append(f"{self.lines} lines, not {other.lines},")
         for side in ("source", "target"):
             if getattr(self, f"{side}_sha256") != getattr(other, f"{side}_sha256"):
                 found.append(f"another {side} text")
         if self.images_sha256 and other.images_sha256 not in ("", self.images_sha256):
-            found.append("other images, or others that are not in the store")
+            found.append("another list of images")
         return found
 
 
@@ -91,7 +92,7 @@ class Stamp:
     source_symbols_sha256: str
     target_symbols_sha256: str
     images: Optional[Dict[str, str]]
-    """the image store's description; None for teachers that read none"""
+    """the image store's description and ``content_sha256``; None for teachers that read none"""
     top_k: int
     tail_temperatures: Tuple[float, ...]
     tail_rank: int
@@ -103,7 +104,7 @@ class Stamp:
             "source_lang": f"a teacher that reads {other.source_lang} ({self.source_lang} now)",
             "source_symbols_sha256": "another source dictionary",
             "target_symbols_sha256": "another target dictionary",
-            "images": f"images of another kind ({other.images} there, {self.images} now)",
+            "images": f"other images ({other.images} there, {self.images} now)",
             "top_k": f"the best {other.top_k} symbols there, {self.top_k} now",
             "tail_temperatures": "other temperatures of the tail",
             "tail_rank": f"the tail in {other.tail_rank} numbers there, {self.tail_rank} now",
@@ -126,7 +127,9 @@ class TeacherCacheWriter:
         fit_shape: gives ``tail_mean`` and ``tail_directions``; called only where the cache is begun.
 
     Raises:
-        TeacherCacheError: an unfinished cache at ``PATH.partial`` was begun for something else.
+        TeacherCacheError: an unfinished cache at ``PATH.partial`` was begun for something else, or
+            is damaged.
+        OtherWriterError: another process is writing it.
     """
 
     def __init__(
@@ -139,6 +142,7 @@ class TeacherCacheWriter:
     ):
         self.path = Path(path)
         self._partial = partial_path(path)
+        self._lock = OneWriter(self.path)
         if self._partial.exists():
             self._check_same_beginning(texts, stamp)
         else:
@@ -173,7 +177,11 @@ class TeacherCacheWriter:
         os.replace(embryo, self._partial)
 
     def _check_same_beginning(self, texts, stamp) -> None:
-        header = _Header.read(self._partial)
+        remedy = "Delete it to start afresh, or write to another file."
+        try:
+            header = _Header.read(self._partial)
+        except TeacherCacheError as error:
+            raise TeacherCacheError(f"{error} {remedy}") from error
         found = stamp.differences(header.stamp)
         if len(header.texts) != len(texts):
             found.append(f"{len(header.texts)} texts there, {len(texts)} now")
@@ -181,8 +189,7 @@ class TeacherCacheWriter:
             found += [f"{here.name}: {line}" for line in here.differences(there)]
         if found:
             raise TeacherCacheError(
-                f"{self._partial} was begun for something else: {'; '.join(found)}. Delete it to "
-                "start afresh, or write to another file."
+                f"{self._partial} was begun for something else: {'; '.join(found)}. {remedy}"
             )
 
     @property
@@ -199,7 +206,8 @@ class TeacherCacheWriter:
                 ``tail_code`` (t, r).
 
         Raises:
-            TeacherCacheError: not as many tokens as the line has, or NaN.
+            TeacherCacheError: not as many tokens as the line has, NaN, or a code that its type cannot
+                hold.
         """
         first, end = self._first[line], self._first[line + 1]
         for name, array in self._arrays.items():
@@ -211,6 +219,11 @@ class TeacherCacheWriter:
             if np.isnan(values[name]).any():
                 raise TeacherCacheError(f"{self.path}: {name} of line {line} has NaN")
             array[first:end] = values[name]
+            if name == "tail_code" and not np.isfinite(array[first:end]).all():
+                raise TeacherCacheError(
+                    f"{self.path}: {name} of line {line} exceeds {array.dtype}. Please report this, and "
+                    "choose another --tail-rank."
+                )
         self._done[line] = 1
 
     def finish(self) -> None:
@@ -233,6 +246,7 @@ class TeacherCacheWriter:
             file.attrs["complete"] = True
             file.flush()
         os.replace(self._partial, self.path)
+        self._lock.release()
 
 
 class TeacherCache:
@@ -255,6 +269,11 @@ class TeacherCache:
                 f"{path} is unfinished. Run preprocess/cache_teacher.py with the same settings "
                 "again: it goes on where it stopped."
             )
+        if not self._header.map("lines_done", "r").all():
+            raise TeacherCacheError(
+                f"{path} is marked as complete, but lines are missing. Make it again with "
+                "preprocess/cache_teacher.py."
+            )
         self.stamp = self._header.stamp
         self.tail_mean, self.tail_directions = self._header.shape
         self._arrays: Optional[Dict[str, np.ndarray]] = None
@@ -266,36 +285,39 @@ class TeacherCache:
         """Where the lines of a text begin.
 
         Raises:
-            TeacherCacheError: the cache has no such text; what the most similar ones have otherwise.
+            TeacherCacheError: the cache has no such text; what this one has otherwise than each of its.
         """
         first, reports = 0, []
         for known in self._header.texts:
             differences = text.differences(known)
             if not differences:
                 return first
-            reports.append(f"{known.name} has {' and '.join(differences)}")
+            reports.append(f"{' and '.join(differences)} than {known.name}")
             first += known.lines
         raise TeacherCacheError(
-            f"{self.path} does not know {text.name}: {'; '.join(reports)}. Make a cache of this text "
-            "with preprocess/cache_teacher.py."
+            f"{self.path} does not know {text.name}, which has {'; '.join(reports)}"
         )
 
-    def read(self, lines: Sequence[int], columns: int) -> Dict[str, np.ndarray]:
+    def read(self, lines: Sequence[int], tokens: int) -> Dict[str, np.ndarray]:
         """What the teacher says of some lines.
 
         Args:
             lines: (B,) their numbers.
-            columns: T, at least the number of target tokens of each.
+            tokens: T, at least the number of target tokens of each.
 
         Returns:
-            each of the arrays of `ARRAYS` as (B, T, columns), zero after the end of a line.
+            each of the arrays of `ARRAYS` as (B, T, k), (B, T, M) or (B, T, r), zero after the end of a
+            line.
+
+        Raises:
+            TeacherCacheError: the file was replaced since it was opened.
         """
         if self._arrays is None:
             self._arrays = {name: self._header.map(name, "r") for name in ARRAYS}
         first = self._header.first_token
         found = {}
         for name, array in self._arrays.items():
-            rows = np.zeros((len(lines), columns, array.shape[1]), dtype=array.dtype)
+            rows = np.zeros((len(lines), tokens, array.shape[1]), dtype=array.dtype)
             for row, line in zip(rows, lines):
                 row[: first[line + 1] - first[line]] = array[first[line] : first[line + 1]]
             found[name] = rows
@@ -306,6 +328,8 @@ class _Header(NamedTuple):
     """Everything but the large arrays, read and checked in one go."""
 
     path: Path
+    identity: Tuple[int, int]
+    """of the file: inode and size"""
     complete: bool
     stamp: Stamp
     texts: List[Text]
@@ -320,10 +344,16 @@ class _Header(NamedTuple):
         offset, shape, dtype = self.places[name]
         if 0 in shape:  # it has no place
             return np.empty(shape, dtype)
+        if _identity(self.path) != self.identity:
+            raise TeacherCacheError(
+                f"{self.path} was replaced while it was in use. Start again with the file of now."
+            )
         return np.memmap(self.path, dtype, mode, offset, shape)
 
     @classmethod
     def read(cls, path: Path) -> "_Header":
+        if path.is_dir():
+            raise TeacherCacheError(f"{path} is a folder; a teacher's cache is a file")
         if not path.is_file():
             begun = partial_path(path).exists()
             raise TeacherCacheError(
@@ -354,6 +384,7 @@ class _Header(NamedTuple):
         lists = {name: tuple(about[name]) for name in ("teachers", "tail_temperatures")}
         return cls(
             path=path,
+            identity=_identity(path),
             complete=bool(file.attrs["complete"]),
             stamp=Stamp(**{**about, **lists}),
             texts=[Text(**text) for text in json.loads(file.attrs["texts"])],
@@ -364,3 +395,8 @@ class _Header(NamedTuple):
                 for name in (*ARRAYS, "lines_done")
             },
         )
+
+
+def _identity(path: Path) -> Tuple[int, int]:
+    status = os.stat(path)
+    return status.st_ino, status.st_size

@@ -87,13 +87,13 @@ def read_part_sides(files: SplitFiles, split: str, lang: str) -> List:
     return sides
 
 
-def length_problems(sizes: np.ndarray, longest: int, name: str) -> List[str]:
+def length_problems(sizes: np.ndarray, longest: int, what: str) -> List[str]:
     """Whether a teacher that reads at most `longest` tokens can read sentences of these sizes (N,)."""
     too_long = np.flatnonzero(np.asarray(sizes) > longest)
     if not len(too_long):
         return []
     return [
-        f"the teacher reads at most {longest} source tokens, but {len(too_long)} of the "
-        f"{len(sizes)} sentences of {name} are longer, the first in line {too_long[0] + 1} "
-        f"({sizes[too_long[0]]} tokens). Take these lines out of all sides."
+        f"the teacher reads at most {longest} {what}, of which {len(too_long)} of the {len(sizes)} "
+        f"sentences have more, the first in line {too_long[0] + 1} ({sizes[too_long[0]]}). Take these "
+        "lines out of all sides."
     ]

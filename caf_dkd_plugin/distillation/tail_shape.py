@@ -18,6 +18,9 @@ from torch import Tensor
 OVERSAMPLING = 8
 """further directions in which the randomised decomposition looks (Halko et al. 2011, section 4.2)"""
 
+NO_VARIATION = 1e-5
+"""a direction this much shorter than the longest is rounding"""
+
 
 class TailShape(NamedTuple):
     """The mean of a text's log-probabilities and the directions in which they vary most."""
@@ -31,7 +34,7 @@ class TailShape(NamedTuple):
         """What is kept of log-probabilities (N, V): (N, r), of the order of 1."""
         centred = log_probs - log_probs.mean(dim=-1, keepdim=True) - self.mean
         squared_lengths = self.directions.square().sum(dim=-1)
-        return centred @ self.directions.T / squared_lengths.clamp(min=1e-12)
+        return centred @ self.directions.T / squared_lengths.where(squared_lengths > 0, 1.0)
 
     def decode(self, code: Tensor) -> Tensor:
         """Log-probabilities (N, V) of what was kept (N, r), up to a constant for each position."""
@@ -42,11 +45,11 @@ def fit_tail_shape(log_probs: Tensor, rank: int) -> TailShape:
     """The principal components of a sample; the same for the same sample.
 
     Args:
-        log_probs: (N, V), the sample.
-        rank: r, 0 to V; directions beyond those in which the sample varies are zero.
+        log_probs: (N, V), the sample, which is used up: it is large, and changed in its place.
+        rank: r, 0 to V; directions in which the sample does not vary are zero.
     """
     positions, symbols = log_probs.shape
-    centred = log_probs - log_probs.mean(dim=-1, keepdim=True)
+    centred = log_probs.sub_(log_probs.mean(dim=-1, keepdim=True))
     mean = centred.mean(dim=0)
     centred -= mean
     found = min(rank, positions)
@@ -54,5 +57,6 @@ def fit_tail_shape(log_probs: Tensor, rank: int) -> TailShape:
         torch.manual_seed(0)
         searched = min(found + OVERSAMPLING, positions, symbols)
         _, lengths, directions = torch.svd_lowrank(centred, q=searched, niter=4)
+    lengths = lengths.masked_fill(lengths < NO_VARIATION * lengths[:1], 0)
     scaled = (directions * lengths / positions**0.5).T[:found]
     return TailShape(mean, torch.cat([scaled, scaled.new_zeros(rank - found, symbols)]))

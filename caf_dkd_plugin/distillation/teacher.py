@@ -26,10 +26,13 @@ class Student(NamedTuple):
     """what the teacher reads: the student's source, or another side of the same sentences"""
     source_dictionary: Any
     """of that language"""
+    target_lang: str
     target_dictionary: Any
     max_positions: Tuple[int, int]
+    image_h5: Optional[str]
+    """what --image-h5 names"""
     images: Optional[Images]
-    """the image store"""
+    """the image store; None also where it cannot be opened"""
 
 
 class TeacherError(ValueError):
@@ -72,9 +75,10 @@ class FrozenTeacher:
         return any(reads_images(member.model) for member in self._members)
 
     @property
-    def max_source_positions(self) -> int:
-        """Tokens of the longest sentence that all models can read."""
-        return int(min(member.model.max_positions()[0] for member in self._members))
+    def max_positions(self) -> Tuple[int, int]:
+        """Tokens of the longest source and target sentences that all models can read."""
+        source, target = zip(*(member.model.max_positions() for member in self._members))
+        return int(min(source)), int(min(target))
 
     @torch.no_grad()
     def log_probs(self, net_input: Dict[str, Tensor], dtype: torch.dtype) -> Tensor:
@@ -174,16 +178,25 @@ def _load(path: str, data: Optional[str], student: Student) -> Member:
         overrides["data"] = data
     state = checkpoint_utils.load_checkpoint_to_cpu(path, overrides)
     cfg = state.get("cfg") or convert_namespace_to_omegaconf(state["args"])
+    if "source_lang" not in cfg.task:
+        raise TeacherError(
+            [
+                f"the teacher {path} was trained for the task {cfg.task._name}, which translates "
+                "nothing: a teacher is a translation model"
+            ]
+        )
     _check_dictionaries_exist(path, cfg.task, data)
     try:
         [model], _, task = checkpoint_utils.load_model_ensemble_and_task(
             [path], overrides, state=state
         )
-    except (ValueError, RuntimeError) as error:  # dictionaries of another size, most likely
+    except Exception as error:  # of fairseq or of any plugin's model: no list of types is complete
         raise TeacherError(
             [
-                f"the teacher {path} does not fit the dictionaries in {cfg.task.data}; say with "
-                f"--teacher-data where its own are: {_one_line(error)}"
+                f"the teacher {path} cannot be built with the dictionaries in {cfg.task.data}: "
+                f"{_one_line(error)}. If its dictionaries are others, say with --teacher-data where they "
+                f"are; if its task {cfg.task._name} or architecture {cfg.model._name} comes from a plugin, "
+                "it must be loaded too."
             ]
         ) from error
     task_state = state.get("task_state", {})
@@ -194,7 +207,7 @@ def _load(path: str, data: Optional[str], student: Student) -> Member:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _check_dictionaries_exist(path: str, task_cfg, data: Optional[str]) -> None:
@@ -233,6 +246,11 @@ def _disagreements(path, cfg, task, task_state, model, student: Student) -> List
             "dictionaries (fairseq-preprocess --srcdict --tgtdict), or distil at the sentence level, "
             "which has no such need (examples/sequence_level)."
         )
+    if task.cfg.target_lang != student.target_lang:
+        found.append(
+            f"the teacher {path} translates into {task.cfg.target_lang}, the student into "
+            f"{student.target_lang}"
+        )
     if task.cfg.source_lang != student.source_lang:
         found.append(
             f"the teacher {path} translates from {task.cfg.source_lang}, but is to read "
@@ -254,9 +272,12 @@ def _disagreements(path, cfg, task, task_state, model, student: Student) -> List
                 f"allows {needed}: give --max-{side}-positions {teacher}"
             )
     trained = format_of_model(cfg.model)
-    if trained is not None and student.images is None:
-        found.append(f"the teacher {path} reads images: give the image store with --image-h5")
-    elif trained is not None:
+    if trained is not None and student.image_h5 is None:
+        found.append(
+            f"the teacher {path} reads images: give the image store with --image-h5. A student without "
+            "images learns from a cache that preprocess/cache_teacher.py --image-h5 has made."
+        )
+    elif trained is not None and student.images is not None:
         description = task_state.get("images")
         found += disagreements(f"the teacher {path}", trained, description, student.images)
     return found

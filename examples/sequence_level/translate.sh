@@ -16,7 +16,7 @@ OUT=${OUT:-$WORK/sequence-level}                         # everything made here
 TEACHER=${TEACHER:-$WORK/teacher/checkpoint_best.pt}
 PYTHON=${PYTHON:-python}
 
-numbers() { if [[ $1 =~ ^[0-9]+$ ]]; then seq 0 $(($1 - 1)); else cat "$1"; fi; }
+numbers() { if [[ $1 =~ ^[0-9]+$ ]]; then seq 0 $(($1 - 1)); else tr -d '\r' < "$1"; fi; }
 these() { awk 'NR == FNR { these[$1 + 1]; next } FNR in these' "$OUT/untranslated/lines" "$1"; }
 
 mkdir -p "$OUT/own" "$OUT/untranslated"

@@ -332,7 +332,7 @@ def test_the_divergence_is_the_one_of_that_name(name, prefix, build, model, sent
 
 def keep_top_k(sample, k):
     log_probs = sample["teacher"]["log_probs"]
-    shape = fit_tail_shape(log_probs.flatten(0, 1), 2)
+    shape = fit_tail_shape(log_probs.flatten(0, 1).clone(), 2)
     names = ("topk_ids", "topk_log_probs", "tail_log_mass", "tail_code", "tail_shape")
     return {**sample, "teacher": dict(zip(names, top_k(log_probs, k, shape)))}
 

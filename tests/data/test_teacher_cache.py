@@ -55,7 +55,7 @@ def test_lines_are_read_as_they_were_written(path):
     cache = TeacherCache(path)
     assert cache.stamp == STAMP
     lines = [4, 2, 0, 2]
-    found = cache.read(lines, columns=5)
+    found = cache.read(lines, tokens=5)
     for row, line in enumerate(lines):
         for name, values in said(line).items():
             assert np.array_equal(found[name][row, : LENGTHS[line]], values)
@@ -96,19 +96,19 @@ def test_a_student_without_images_need_not_have_those_of_the_teacher(path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"lines": 7}, "train in a has 7 lines instead of 2"),
-        ({"source_sha256": "x"}, "train in a has another source text; "),
-        ({"target_sha256": "x"}, "train in a has another target text; "),
+        ({"lines": 7}, "which has 7 lines, not 2, than train in a; "),
+        ({"source_sha256": "x"}, "which has another source text than train in a; "),
+        ({"target_sha256": "x"}, "which has another target text than train in a; "),
         (
             {"images_sha256": "x"},
-            "train in a has other images, or others that are not in the store; ",
+            "which has another list of images than train in a; ",
         ),
     ],
 )
 def test_another_text_is_refused_with_what_differs(path, change, words):
     write(path)
     text = dataclasses.replace(TEXTS[0], **change)
-    with pytest.raises(TeacherCacheError, match=r"does not know train in a: ") as error:
+    with pytest.raises(TeacherCacheError, match=r"does not know train in a, which has ") as error:
         TeacherCache(path).first_line(text)
     assert words in str(error.value)
 
@@ -133,7 +133,7 @@ def test_an_interrupted_cache_goes_on_and_ends_the_same(path, tmp_path):
         ("teachers", ("b" * 64,), "another teacher"),
         ("target_symbols_sha256", "x", "another target dictionary"),
         ("source_symbols_sha256", "x", "another source dictionary"),
-        ("images", None, "images of another kind"),
+        ("images", None, "other images"),
         ("top_k", 4, "the best 3 symbols there, 4 now"),
         ("tail_temperatures", (1.0,), "other temperatures of the tail"),
         ("tail_rank", 5, "the tail in 4 numbers there, 5 now"),
@@ -173,6 +173,8 @@ def test_a_pickled_copy_reads_the_same(path):
 def test_other_files_are_refused(path, tmp_path):
     with pytest.raises(TeacherCacheError, match=r"teacher\.h5 does not exist"):
         TeacherCache(path)
+    with pytest.raises(TeacherCacheError, match="is a folder; a teacher's cache is a file"):
+        TeacherCache(tmp_path)
     path.write_text("text")
     with pytest.raises(TeacherCacheError, match="not a readable teacher's cache"):
         TeacherCache(path)
@@ -190,3 +192,41 @@ def test_other_files_are_refused(path, tmp_path):
         del file["topk_ids"]
     with pytest.raises(TeacherCacheError, match="not a readable teacher's cache"):
         TeacherCache(tmp_path / "good.h5")
+
+
+def test_a_damaged_beginning_is_named_with_what_to_do(path):
+    partial_path(path).write_text("text")
+    with pytest.raises(TeacherCacheError, match=r"not a readable .* Delete it to start afresh"):
+        write(path)
+
+
+def test_a_cache_that_is_marked_complete_but_lacks_lines_is_refused(path):
+    write(path, [0, 1], finish=False)
+    with h5py.File(partial_path(path), "r+") as file:
+        file.attrs["complete"] = True
+    partial_path(path).rename(path)
+    with pytest.raises(TeacherCacheError, match="marked as complete, but lines are missing"):
+        TeacherCache(path)
+
+
+def test_a_cache_that_is_replaced_while_it_is_read_is_noticed(path, tmp_path):
+    write(path)
+    cache = TeacherCache(path)
+    write(tmp_path / "other.h5")
+    (tmp_path / "other.h5").replace(path)
+    with pytest.raises(TeacherCacheError, match="was replaced while it was in use"):
+        cache.read([0], 2)
+
+
+def test_a_code_that_its_type_cannot_hold_is_refused(path):
+    writer = write(path, [], finish=False)
+    values = {**said(1), "tail_code": np.full((1, R), 1e6)}
+    with pytest.raises(TeacherCacheError, match="tail_code of line 1 exceeds float16"):
+        writer.write(1, **values)
+    assert not writer.lines_done.any()
+
+
+def test_an_impossible_symbol_may_be_kept(path):
+    values = said(1)
+    values["topk_log_probs"][0, -1] = values["tail_log_mass"][0, 0] = -np.inf
+    write(path, [], finish=False).write(1, **values)

@@ -19,7 +19,7 @@ def centred(log_probs):
 
 
 def test_it_decodes_what_was_encoded(log_probs):
-    shape = fit_tail_shape(log_probs, 5)
+    shape = fit_tail_shape(log_probs.clone(), 5)
     decoded = shape.decode(shape.encode(log_probs))
     torch.testing.assert_close(centred(decoded), centred(log_probs), atol=0.06, rtol=0)
 
@@ -27,7 +27,7 @@ def test_it_decodes_what_was_encoded(log_probs):
 def test_it_is_the_exact_decomposition(log_probs):
     """Eckart-Young: no other directions leave less over."""
     for rank in (0, 1, 3):
-        shape = fit_tail_shape(log_probs, rank)
+        shape = fit_tail_shape(log_probs.clone(), rank)
         left = centred(log_probs) - shape.decode(shape.encode(log_probs))
         values = torch.linalg.svdvals(centred(log_probs) - centred(log_probs).mean(0))
         assert left.norm().item() == pytest.approx(values[rank:].norm().item(), rel=1e-4)
@@ -45,15 +45,16 @@ def test_directions_that_the_sample_does_not_have_are_zero():
     torch.manual_seed(0)
     shape = fit_tail_shape(torch.randn(3, SYMBOLS).log_softmax(-1), 10)
     assert shape.directions.shape == (10, SYMBOLS)
-    assert not shape.directions[3:].any()
+    assert shape.directions[:2].any(dim=1).all()  # three positions vary in two about their mean
+    assert not shape.directions[2:].any()
     assert shape.encode(torch.randn(4, SYMBOLS)).isfinite().all()
 
 
 def test_the_same_sample_gives_the_same_and_leaves_the_random_numbers_alone(log_probs):
     before = torch.get_rng_state()
-    first = fit_tail_shape(log_probs, 4)
+    first = fit_tail_shape(log_probs.clone(), 4)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(5)
-    again = fit_tail_shape(log_probs, 4)
+    again = fit_tail_shape(log_probs.clone(), 4)
     assert isinstance(again, TailShape)
     assert all(torch.equal(one, other) for one, other in zip(first, again))

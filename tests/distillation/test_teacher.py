@@ -35,8 +35,10 @@ def student(task_and_batch, store):
     return Student(
         source_lang="en",
         source_dictionary=task.source_dictionary,
+        target_lang="de",
         target_dictionary=task.target_dictionary,
         max_positions=(1024, 1024),
+        image_h5=str(store),
         images=ImageStore(store),
     )
 
@@ -242,6 +244,39 @@ def test_another_source_language_is_refused(teacher, student):
     assert "translates from en, but is to read fr: --teacher-source-lang names" in problem
 
 
+def test_another_target_language_is_refused(teacher, student):
+    """Also where one joint dictionary serves both."""
+    problem = refusal(teacher.best, student._replace(target_lang="fr"))
+    assert problem.endswith("translates into de, the student into fr")
+
+
+def test_a_store_that_cannot_be_opened_is_not_the_teachers_problem(teacher, student):
+    load_teacher(str(teacher.best), None, student._replace(images=None))
+    problem = refusal(teacher.best, student._replace(images=None, image_h5=None))
+    assert (
+        "reads images: give the image store with --image-h5. A student without images learns"
+        in problem
+    )
+
+
+def test_a_model_that_does_not_translate_is_refused(stock, student, tmp_path):
+    state = torch.load(stock("lstm").last, weights_only=True)
+    for name in ("source_lang", "target_lang"):
+        del state["cfg"]["task"][name]
+    state["cfg"]["task"]["_name"] = "language_modeling"
+    torch.save(state, tmp_path / "lm.pt")
+    problem = refusal(tmp_path / "lm.pt", student)
+    assert "was trained for the task language_modeling, which translates nothing" in problem
+
+
+def test_a_model_of_an_absent_plugin_is_refused(stock, student, tmp_path):
+    state = torch.load(stock("lstm").last, weights_only=True)
+    state["cfg"]["model"]._name = "of_another_plugin"
+    torch.save(state, tmp_path / "other.pt")
+    problem = refusal(tmp_path / "other.pt", student)
+    assert "architecture of_another_plugin comes from a plugin, it must be loaded too" in problem
+
+
 def test_a_teacher_for_shorter_sentences_is_refused(stock, student):
     with pytest.raises(TeacherError) as caught:
         load_teacher(
@@ -255,8 +290,8 @@ def test_a_teacher_for_shorter_sentences_is_refused(stock, student):
 def test_a_multimodal_teacher_needs_images_of_its_kind(
     teacher, stock, student, write_store, tmp_path
 ):
-    problem = refusal(teacher.best, student._replace(images=None))
-    assert problem.endswith("reads images: give the image store with --image-h5")
+    problem = refusal(teacher.best, student._replace(images=None, image_h5=None))
+    assert "reads images: give the image store with --image-h5. A student without images" in problem
     larger = ImageStore(write_store(tmp_path / "larger.h5", ["a"], size=9))
     problem = refusal(teacher.best, student._replace(images=larger))
     assert "was trained with image features of size 8, but" in problem

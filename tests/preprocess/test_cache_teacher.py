@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from caf_dkd_plugin.data.image_store import Description, ImageStore, partial_path
+from caf_dkd_plugin.data.image_store import (
+    Description,
+    ImageStore,
+    ImageStoreWriter,
+    partial_path,
+)
 from caf_dkd_plugin.data.teacher_cache import TeacherCache, TeacherCacheWriter
 
 KD = ("--criterion", "kd_label_smoothed_cross_entropy", "--kd-lambda", "0.3")
@@ -131,7 +136,7 @@ def test_another_text_is_refused(train, run, store, cache, data_copy, tmp_path):
     shutil.copy(data_copy / "valid.en-de.en.idx", data_copy / "train.en-de.en.idx")
     shutil.copy(data_copy / "valid.images", data_copy / "train.images")
     with pytest.raises(
-        ValueError, match="20 lines instead of 64 and another source text and another"
+        ValueError, match="has 20 lines, not 64, and another source text and another"
     ):
         train(tmp_path, *KD, "--image-h5", store, "--teacher-cache", cache, data=data_copy)
 
@@ -149,7 +154,7 @@ def test_another_list_of_images_or_store_is_refused(
         train(tmp_path, *options, "--image-h5", foreign)
     images = data_copy / "train.images"
     images.write_text("".join(reversed(images.read_text().splitlines(keepends=True))))
-    with pytest.raises(ValueError, match=r"train in .* has other images, or others that"):
+    with pytest.raises(ValueError, match=r"which has another list of images than train in"):
         train(tmp_path, *options, "--image-h5", store, data=data_copy)
 
 
@@ -162,8 +167,23 @@ def test_a_store_that_lacks_other_images_is_refused(
     ids = [name for name in ImageStore(store).ids if name != first]
     smaller = write_store(tmp_path / "smaller.h5", ids)
     options = (*KD, "--teacher-cache", cache, "--image-h5", smaller, "--image-missing", "mask")
-    with pytest.raises(ValueError, match=r"others that are not in the store"):
+    with pytest.raises(ValueError, match=r"saw another image store than .*smaller\.h5: other ids"):
         train(tmp_path, *options)
+
+
+def test_a_store_with_other_numbers_is_another_one(train, run, store, cache, tmp_path):
+    run()
+    features = ImageStore(store).read(range(len(ImageStore(store))))
+    other = tmp_path / "other.h5"
+    known = ImageStore(store)
+    writer = ImageStoreWriter(other, known.ids, features.shape[1:], "float32", known.description)
+    writer.write(range(len(features)), features + 1)
+    writer.finish()
+    with pytest.raises(ValueError, match=r"saw another image store than .*other\.h5"):
+        train(tmp_path, *KD, "--teacher-cache", cache, "--image-h5", other)
+    code, _, error = run("--image-h5", other)
+    assert code == 1
+    assert "exists: other images" in error
 
 
 def test_a_text_only_student_learns_from_a_teacher_that_saw_images(
@@ -181,6 +201,33 @@ def test_another_dictionary_is_refused(train, run, store, cache, data_copy, tmp_
     dictionary.write_text("".join(reversed(dictionary.read_text().splitlines(keepends=True))))
     with pytest.raises(ValueError, match=r"was made with another dict\.de\.txt than"):
         train(tmp_path, *KD, "--image-h5", store, "--teacher-cache", cache, data=data_copy)
+
+
+def test_a_teacher_for_shorter_sentences_is_cached_where_they_are_short_enough(
+    run, stock, train, stock_options, tmp_path
+):
+    """Its limit is not the task's: the sentences count."""
+    short = ("--task", "translation", *stock_options["lstm"], "--max-target-positions")
+    path = train(tmp_path / "30", *short, "30", "--max-source-positions", "30").last
+    assert run(path=path)[0] == 0
+    skip = "--skip-invalid-size-inputs-valid-test"
+    path = train(tmp_path / "10", *short, "10", skip).last
+    assert (
+        "the teacher reads at most 10 target tokens of train in" in run("--overwrite", path=path)[2]
+    )
+
+
+@pytest.mark.parametrize("option", ["--left-pad-target", "--truncate-source"])
+def test_what_would_move_the_tokens_is_refused(train, run, store, cache, tmp_path, option):
+    run()
+    with pytest.raises(ValueError, match=f"{option}: "):
+        train(tmp_path, *KD, "--teacher-cache", cache, "--image-h5", store, option)
+
+
+def test_raw_data_has_no_cache(train, run, store, cache, tmp_path):
+    run()
+    with pytest.raises(ValueError, match="--dataset-impl raw; what goes with its lines"):
+        train(tmp_path, *KD, "--teacher-cache", cache, "--dataset-impl", "raw")
 
 
 def test_two_teachers_and_no_cache_are_refused(train, run, store, teacher, cache, tmp_path):
@@ -205,6 +252,11 @@ def test_the_script_names_what_it_cannot_use(run, tmp_path, teacher):
     assert "--topk 137 is more than the 136 symbols" in run("--topk", "137")[2]
     assert "reads images: give the image store" in run("--without-images")[2]
     assert "there is no folder nowhere" in run(data="nowhere")[2]
+    assert "has no split 'vallid'" in run("--splits", "train", "vallid")[2]
+    assert "--splits train train names a split twice" in run("--splits", "train", "train")[2]
+    assert "--max-tokens 5: a sentence of train in" in run("--max-tokens", "5")[2]
+    (tmp_path / "file").write_text("")
+    assert "error: [Errno " in run(output=tmp_path / "file" / "cache.h5")[2]
 
 
 # -- going on -------------------------------------------------------------------------------------
@@ -235,7 +287,7 @@ def test_a_finished_cache_of_something_else_is_kept(run, cache):
     before = cache.read_bytes()
     code, _, error = run("--topk", "4")
     assert code == 1
-    assert "has the best 8 symbols there, 4 now" in error
+    assert "exists: the best 8 symbols there, 4 now. Write to another file, or" in error
     assert cache.read_bytes() == before
     assert run("--topk", "4", "--overwrite")[0] == 0
     assert TeacherCache(cache).stamp.top_k == 4
@@ -244,7 +296,7 @@ def test_a_finished_cache_of_something_else_is_kept(run, cache):
 def test_what_is_kept_is_what_the_teacher_says(run, cache, teacher, data_bin, store):
     """The masses of the best symbols and of the tail make one, at temperature 1."""
     run()
-    said = TeacherCache(cache).read(range(64), columns=40)
+    said = TeacherCache(cache).read(range(64), tokens=40)
     real = said["topk_log_probs"].any(axis=2)
     mass = np.exp(said["topk_log_probs"]).sum(axis=2) + np.exp(said["tail_log_mass"][..., 0])
     np.testing.assert_allclose(mass[real], 1, atol=1e-5)

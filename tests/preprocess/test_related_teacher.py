@@ -255,8 +255,8 @@ def test_sentences_that_are_too_long_for_the_teacher_are_named(
     path = train(tmp_path / "short", *short, *options, data=french).last
     teachers = {**teachers, "short": path}
     said = refused(three_sided, *RELATED, "--teacher-path", path)
-    assert "the teacher reads at most 12 source tokens, but " in said
-    assert "train.en-de.fr.bin are longer, the first in line " in said
+    assert "the teacher reads at most 12 source tokens of " in said
+    assert "train.en-de.fr.bin, of which " in said
     cache("lstm", "--teacher-path", path, code=1)
     assert "the teacher reads at most 12 source tokens" in capsys.readouterr().err
 

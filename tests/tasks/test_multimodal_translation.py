@@ -77,7 +77,7 @@ def with_criterion(name, **values):
 def distilling(teacher, **values):
     return {
         "task.teacher_path": str(teacher.best),
-        **with_criterion(KD, kd_lambda=0.5, kd_temperature=2.0, **values),
+        **with_criterion(KD, kd_lambda=0.5, kd_lambda_end=None, kd_temperature=2.0, **values),
     }
 
 
@@ -274,8 +274,8 @@ def test_an_old_style_architecture_is_named_too(parse, store):
 def test_distillation_needs_a_teacher(start):
     message = r"--kd-lambda 0.4 gives distillation a weight of 0.6, but there is no teacher"
     with pytest.raises(ValueError, match=message):
-        start(with_criterion(KD, kd_lambda=0.4, kd_temperature=2.0))
-    start(with_criterion(KD, kd_lambda=1.0, kd_temperature=2.0))
+        start(with_criterion(KD, kd_lambda=0.4, kd_lambda_end=None, kd_temperature=2.0))
+    start(with_criterion(KD, kd_lambda=1.0, kd_lambda_end=None, kd_temperature=2.0))
 
 
 def test_a_teacher_without_effect_is_refused(start, teacher):

@@ -142,7 +142,7 @@ class MultimodalTranslationTask(TranslationTask):
         if training and self.teacher is not None:
             self.datasets[split] = self.with_teacher_source(self.datasets[split], files, split)
         elif training and self._cache is not None:
-            lines = lines_of_cache(self._cache, files, split, store)
+            lines = lines_of_cache(self._cache, files, split, store is not None)
             self.datasets[split] = TaughtDataset(self.datasets[split], self._cache, lines)
 
     def _with_images(
@@ -288,7 +288,7 @@ class MultimodalTranslationTask(TranslationTask):
             except ValueError as error:
                 problems.append(str(error))
         if self.teacher is not None and self.cfg.teacher_source_lang is not None:
-            problems += teacher_source_problems(self, self.teacher.max_source_positions)
+            problems += teacher_source_problems(self, self.teacher.max_positions[0])
         if problems:
             raise ValueError(
                 f"training cannot start, {len(problems)} problem(s) found:\n"
@@ -311,9 +311,11 @@ class MultimodalTranslationTask(TranslationTask):
         return Student(
             source_lang=self.cfg.teacher_source_lang if related else self.cfg.source_lang,
             source_dictionary=teacher_source_dictionary(self),
+            target_lang=self.cfg.target_lang,
             target_dictionary=self.target_dictionary,
             # The limit is for the student's source; what a teacher reads instead is measured.
             max_positions=(0 if related else source, target),
+            image_h5=self.cfg.image_h5,
             images=store,
         )
 
@@ -331,7 +333,7 @@ class MultimodalTranslationTask(TranslationTask):
                     f"{CRITERION}, or leave the teacher out."
                 )
             if name == CRITERION:
-                self._check_lambda(cfg.kd_lambda, getattr(cfg, "kd_lambda_end", None))
+                self._check_lambda(cfg.kd_lambda, cfg.kd_lambda_end)
                 self._check_temperature(cfg.kd_temperature)
         return super().build_criterion(cfg, *args, **kwargs)
 

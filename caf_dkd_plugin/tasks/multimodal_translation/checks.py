@@ -18,6 +18,7 @@ from ...data.split_images import image_rows, read_split_ids, with_remedy
 from ...data.taught_dataset import lines_of_cache
 from ...data.teacher_cache import TeacherCache, TeacherCacheError
 from ...data.teacher_source import length_problems, read_part_sides
+from ...distillation.top_k import TAIL_TEMPERATURES
 from ...modules.visual_backbone import FROM_CHECKPOINT
 from .config import MultimodalTranslationConfig
 
@@ -56,8 +57,11 @@ def split_files(cfg: MultimodalTranslationConfig, data: str, combine: bool) -> S
 def option_problems(cfg: MultimodalTranslationConfig, model_cfg) -> List[str]:
     """What is wrong with the options of task and model, whatever is in the files."""
     found = []
-    if cfg.left_pad_source:
-        found.append("--left-pad-source: this task pads the source on the right. Leave it out.")
+    for side in ("source", "target"):
+        if getattr(cfg, f"left_pad_{side}"):
+            found.append(
+                f"--left-pad-{side}: this task pads the {side} on the right. Leave it out."
+            )
     if cfg.tpu and importlib.util.find_spec("torch_xla") is None:
         found.append(
             "--bf16 asks fairseq-train for a TPU, and there is no torch_xla. Use --fp16, or "
@@ -80,6 +84,11 @@ def option_problems(cfg: MultimodalTranslationConfig, model_cfg) -> List[str]:
         found.append(
             f"--image-backbone-weights {FROM_CHECKPOINT} is no choice; a model that is resumed or "
             "used takes its checkpoint's weights by itself"
+        )
+    if cfg.truncate_source and cfg.teacher_cache is not None:
+        found.append(
+            "--truncate-source: the teacher of --teacher-cache has read whole sentences. Leave it out, or "
+            "use --teacher-path."
         )
     if cfg.teacher_cache is not None and cfg.teacher_path is not None:
         found.append("--teacher-cache and --teacher-path are two teachers: leave one out")
@@ -217,7 +226,7 @@ def teacher_source_problems(task: TranslationTask, longest: int) -> List[str]:
                 read_part_sides(files, task.cfg.train_subset, task.cfg.teacher_source_lang),
             ):
                 name = f"{part.prefix}{task.cfg.teacher_source_lang}.bin"
-                found += length_problems(side.sizes, longest, name)
+                found += length_problems(side.sizes, longest, f"source tokens of {name}")
         except SplitError as error:
             found += error.problems
     return found
@@ -252,11 +261,23 @@ def cache_problems(
             found.append(
                 f"the teacher of {cache.path} saw images of another kind: {'; '.join(differences)}"
             )
+        elif store.content_sha256() != cache.stamp.images["content_sha256"]:
+            found.append(
+                f"the teacher of {cache.path} saw another image store than {store.path}: other ids, or "
+                "other numbers. Make the cache again."
+            )
+    if cache.stamp.tail_temperatures != TAIL_TEMPERATURES:
+        found.append(
+            f"{cache.path} knows its tails at the temperatures {cache.stamp.tail_temperatures}, this "
+            f"program wants {TAIL_TEMPERATURES}. Make it again."
+        )
     for data in utils.split_paths(task.cfg.data):
         try:
-            lines_of_cache(cache, split_files(task.cfg, data, True), task.cfg.train_subset, store)
+            lines_of_cache(
+                cache, split_files(task.cfg, data, True), task.cfg.train_subset, store is not None
+            )
         except SplitError as error:
             found += error.problems
         except TeacherCacheError as error:
-            found.append(str(error))
+            found += str(error).split("\n")
     return found
