@@ -97,7 +97,23 @@ fairseq-train "${training[@]}" \
     --image-dropout 0.2 \
     --save-dir "$out/student"
 
+step "cache the teacher, and learn from that"
+python preprocess/cache_teacher.py "$data" "${with_images[@]}" \
+    --source-lang en \
+    --target-lang de \
+    --teacher-path "$out/teacher/checkpoint_best.pt" \
+    --output "$out/teacher.h5"
+
 rm "$out/teacher/checkpoint_best.pt" # from here on nobody needs the teacher
+
+fairseq-train "${training[@]}" \
+    --criterion kd_label_smoothed_cross_entropy \
+    --label-smoothing 0.1 \
+    --teacher-cache "$out/teacher.h5" \
+    --kd-lambda 0.5 \
+    --kd-temperature 2 \
+    --max-update 10 \
+    --save-dir "$out/cached"
 
 student=(--path "$out/student/checkpoint_best.pt" "${plugin[@]}" "${with_images[@]}")
 
