@@ -112,13 +112,16 @@ def load_script():
     """A function that gives a script of preprocess/, which is no package, as a module; loaded once."""
     folder = str(ROOT / "preprocess")
 
-    @functools.cache
     def load(name):
-        spec = importlib.util.spec_from_file_location(f"preprocess_{name}", f"{folder}/{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        with mock.patch.object(sys, "path", [folder, *sys.path]):  # as where a script is run
-            spec.loader.exec_module(module)
-        return module
+        known = f"preprocess_{name}"
+        if known not in sys.modules:
+            spec = importlib.util.spec_from_file_location(known, f"{folder}/{name}.py")
+            sys.modules[known] = importlib.util.module_from_spec(
+                spec
+            )  # its workers pickle its classes
+            with mock.patch.object(sys, "path", [folder, *sys.path]):  # as where a script is run
+                spec.loader.exec_module(sys.modules[known])
+        return sys.modules[known]
 
     return load
 
