@@ -425,6 +425,14 @@ def test_lines_that_are_not_there_stop_it(recipe, variables, tmp_path):
     assert not (tmp_path / "untranslated" / "source.en").exists()
 
 
+def test_numbers_with_windows_line_ends_are_the_same_numbers(recipe, tmp_path):
+    """All sentences are the student's own, so none is left."""
+    (tmp_path / "own.lines").write_bytes(b"".join(b"%d\r\n" % number for number in range(64)))
+    with pytest.raises(AssertionError, match="wait"):
+        recipe.run("translate.sh", OUT=str(tmp_path), SUBSET=str(tmp_path / "own.lines"))
+    assert not (tmp_path / "untranslated" / "lines").read_text()
+
+
 def test_generate_makes_the_same_pairs(recipe, generate, store, synthetic_pairs, tmp_path):
     options = ("--image-h5", store, "--gen-subset", "train", "--beam", "5", "--unkpen", "100")
     run = generate(

@@ -217,6 +217,16 @@ def test_a_teacher_for_shorter_sentences_is_cached_where_they_are_short_enough(
     )
 
 
+def test_a_cache_whose_tails_are_known_elsewhere_is_refused(
+    train, run, store, cache, tmp_path, monkeypatch
+):
+    run()
+    checks = "caf_dkd_plugin.tasks.multimodal_translation.checks"
+    monkeypatch.setattr(f"{checks}.TAIL_TEMPERATURES", (1.0, 3.0, 9.0))
+    with pytest.raises(ValueError, match=r"temperatures \(1\.0, 2\.0, 4\.0\), this program wants"):
+        train(tmp_path, *KD, "--teacher-cache", cache, "--image-h5", store)
+
+
 @pytest.mark.parametrize("option", ["--left-pad-target", "--truncate-source"])
 def test_what_would_move_the_tokens_is_refused(train, run, store, cache, tmp_path, option):
     run()

@@ -96,6 +96,16 @@ def test_a_good_folder_passes_with_its_numbers(run, store):
     assert said[-1] == "no problems"
 
 
+def test_a_folder_without_images_can_be_checked(check_data, data, capsys):
+    for path in data.glob("*.images"):
+        path.unlink()
+    assert check_data.main([str(data)]) == 0
+    said = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert said[1] == "train en-de 5 - - - -"
+    assert "- no --image-h5: images are not checked" in said
+    assert said[-1] == "no problems"
+
+
 def test_lines_without_an_image_are_counted_and_fine(run, data):
     (data / "valid.images").write_text("valid0.jpg\n\n\n")
     code, said, _ = run()
