@@ -45,10 +45,7 @@ from caf_dkd_plugin.distillation.tail_shape import TailShape, fit_tail_shape
 from caf_dkd_plugin.distillation.teacher import FrozenTeacher, asked, load_teacher
 from caf_dkd_plugin.distillation.top_k import TAIL_TEMPERATURES, top_k
 from caf_dkd_plugin.tasks.multimodal_translation import MultimodalTranslationTask
-from caf_dkd_plugin.tasks.multimodal_translation.checks import (
-    split_files,
-    teacher_source_dictionary,
-)
+from caf_dkd_plugin.tasks.multimodal_translation.checks import split_files
 
 SAMPLED_TOKENS = 4096
 """target tokens, at most about, to which the shape of the tails is fitted"""
@@ -83,9 +80,11 @@ def set_up_task(args: argparse.Namespace) -> MultimodalTranslationTask:
 
 
 def load_passages(
-    task: MultimodalTranslationTask, splits: Sequence[str], with_images: bool
+    task: MultimodalTranslationTask, splits: Sequence[str], lang: str, with_images: bool
 ) -> List[Passage]:
-    """The sentences of all splits; those of the training set from every folder of DATA.
+    """The sentences of all splits, for a teacher that reads `lang` and perhaps images.
+
+    Those of the training set come from every folder of DATA.
 
     Raises:
         ValueError: a split is not there, twice, or without what the teacher reads.
@@ -94,7 +93,6 @@ def load_passages(
         raise ValueError(f"--splits {' '.join(splits)} names a split twice")
     found = []
     folders = utils.split_paths(task.cfg.data)
-    lang = task.cfg.teacher_source_lang or task.cfg.source_lang
     for split in splits:
         training = split == task.cfg.train_subset
         for number, folder in enumerate(folders if training else folders[:1]):
@@ -195,14 +193,14 @@ def cache(args: argparse.Namespace) -> None:
     symbols = len(task.target_dictionary)
     if args.topk > symbols:
         raise ValueError(f"--topk {args.topk} is more than the {symbols} symbols of the target")
-    passages = load_passages(task, args.splits, teacher.reads_images)
+    passages = load_passages(task, args.splits, student.source_lang, teacher.reads_images)
     check_lengths(passages, teacher.max_positions, args.max_tokens)
     texts = [text for passage in passages for text in passage.texts]
     rank = 0 if args.topk == symbols else min(args.tail_rank, symbols)  # there may be no tail
     stamp = Stamp(
         teachers=tuple(sha256(path) for path in utils.split_paths(args.teacher_path)),
-        source_lang=args.teacher_source_lang or task.cfg.source_lang,
-        source_symbols_sha256=symbols_sha256(teacher_source_dictionary(task)),
+        source_lang=student.source_lang,
+        source_symbols_sha256=symbols_sha256(student.source_dictionary),
         target_symbols_sha256=symbols_sha256(task.target_dictionary),
         images=seen_images(store) if teacher.reads_images else None,
         top_k=args.topk,
@@ -336,7 +334,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
         help="what an image does that is not in the store, as in training",
     )
     add("--max-tokens", type=positive, default=4000, help="tokens in one pass")
-    add("--device", help="where the teacher runs, such as cpu or cuda:1 (default: GPU if any)")
+    add("--device", help="where the teacher runs, such as cpu or cuda:1; the GPU if there is one")
     add("--overwrite", action="store_true", help="replace a cache of something else")
     return parser.parse_args(argv)
 

@@ -41,9 +41,9 @@ from .checks import (
     format_problems,
     option_problems,
     resume_problems,
+    side_dictionary,
     split_files,
     split_problems,
-    teacher_source_dictionary,
     teacher_source_problems,
 )
 from .config import MultimodalTranslationConfig
@@ -308,9 +308,10 @@ class MultimodalTranslationTask(TranslationTask):
         """
         source, target = self.max_positions()
         related = self.cfg.teacher_source_lang is not None
+        lang = self.cfg.teacher_source_lang if related else self.cfg.source_lang
         return Student(
-            source_lang=self.cfg.teacher_source_lang if related else self.cfg.source_lang,
-            source_dictionary=teacher_source_dictionary(self),
+            source_lang=lang,
+            source_dictionary=side_dictionary(self, lang),
             target_lang=self.cfg.target_lang,
             target_dictionary=self.target_dictionary,
             # The limit is for the student's source; what a teacher reads instead is measured.

@@ -189,18 +189,14 @@ def resume_problems(task: TranslationTask, path: str, store: Optional[Images]) -
     return found
 
 
-def teacher_source_dictionary(task: TranslationTask) -> Dictionary:
-    """That of the side which the teacher reads.
+def side_dictionary(task: TranslationTask, lang: str) -> Dictionary:
+    """That of the student's source, or of another side that a teacher reads.
 
     Raises:
         ValueError: it is missing.
     """
-    if task.cfg.teacher_source_lang is None:
+    if lang == task.cfg.source_lang:
         return task.source_dictionary
-    return _side_dictionary(task, task.cfg.teacher_source_lang)
-
-
-def _side_dictionary(task: TranslationTask, lang: str) -> Dictionary:
     path = os.path.join(utils.split_paths(task.cfg.data)[0], f"dict.{lang}.txt")
     if not os.path.isfile(path):
         raise ValueError(
@@ -240,9 +236,7 @@ def cache_problems(
     if chosen not in (None, lang):
         return [f"the teacher of {cache.path} reads {lang}, not --teacher-source-lang {chosen}"]
     try:
-        source = (
-            task.source_dictionary if lang == task.cfg.source_lang else _side_dictionary(task, lang)
-        )
+        source = side_dictionary(task, lang)
     except ValueError as error:
         return [str(error)]
     found = []
