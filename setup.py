@@ -50,7 +50,8 @@ setup(
         "torchvision>=0.21",  # backbones for preprocess/extract_features.py; 0.21 goes with torch 2.6
         "h5py>=3.7",  # the image store
         "pillow>=9.1",  # reading pictures
-        "sacrebleu>=2.0",  # BLEU with its signature
+        "sacrebleu>=2.0",  # BLEU with its signature, and its paired bootstrap
+        "sacremoses>=0.0.53",  # the tokenised BLEU of earlier papers
         "sentencepiece>=0.1.97",  # preprocess/prepare_multi30k.py
         "tqdm>=4.60",  # progress bars of preprocess/
     ],
