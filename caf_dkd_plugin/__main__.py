@@ -12,6 +12,10 @@ from typing import Sequence
 
 COMMANDS = {
     "average": ("checkpoints.average", "average the weights of checkpoints into one"),
+    "evaluate": ("evaluation.evaluate", "score translations and compare systems"),
+    "plot-attention": ("evaluation.plot_attention", "draw where a model looks in a photograph"),
+    "image-awareness": ("evaluation.image_awareness", "measure whether a model looks at the image"),
+    "commute": ("evaluation.commute", "contrastive accuracy on a copy of CoMMuTE"),
 }
 """name -> the module with its ``main(argv)``, imported when it is asked for, and what it does"""
 

@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 import torch
-from fairseq import checkpoint_utils, utils
+from fairseq import utils
 from fairseq.data.encoders.sentencepiece_bpe import SentencepieceBPE, SentencepieceConfig
 from fairseq.dataclass.configs import GenerationConfig
 from PIL import Image
@@ -27,6 +27,7 @@ from .data.photographs import PhotographReader, Photographs
 from .data.split_images import NO_IMAGE
 from .distillation.teacher import reads_images
 from .tasks.multimodal_translation import MultimodalTranslationTask
+from .trained_models import load_models
 
 PathLike = Union[str, "os.PathLike[str]"]
 SentenceImage = Union[None, str, "os.PathLike[str]", Image.Image]
@@ -91,25 +92,7 @@ class Translator:
         Raises:
             ValueError: another task, other dictionaries, a store of another kind than the training's.
         """
-        overrides: Dict[str, Any] = {
-            "image_h5": None if image_h5 is None else os.fspath(image_h5),
-            "image_missing": "mask",
-            "image_list": None,
-            "image_list_weights": None,
-            "eval_bleu": False,
-        }
-        if data is not None:
-            overrides["data"] = os.fspath(data)
-        paths = utils.split_paths(os.fspath(checkpoint))
-        models, _, task = checkpoint_utils.load_model_ensemble_and_task(paths, overrides)
-        if not isinstance(task, MultimodalTranslationTask):
-            raise ValueError(
-                f"{checkpoint} was trained with the task {type(task).__name__}, not with "
-                "multimodal_translation; translate with fairseq-generate"
-            )
-        store = task.image_store()
-        if store is not None:
-            task.check_images(store)
+        models, task = load_models(checkpoint, data, image_h5)
         bpe = None
         if sentencepiece_model is not None:
             bpe = SentencepieceBPE(

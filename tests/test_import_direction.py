@@ -16,7 +16,7 @@ ALLOWED = {
     "tasks": {"checkpoints", "data", "distillation", "learning_rates", "modules"},
     "distillation": {"checkpoints", "data"},  # the teacher is a checkpoint, and must agree
     "data": {"modules"},  # photographs are read by a backbone
-    "evaluation": {"data"},
+    "evaluation": {"command_line", "data", "trained_models"},
     "checkpoints": {"command_line", "data"},  # they compare dictionaries
 }
 NO_FAIRSEQ = [
@@ -34,6 +34,10 @@ NO_FAIRSEQ = [
     "distillation/top_k.py",
     "learning_rates.py",
     "checkpoints/",
+    "evaluation/attention_plot.py",
+    "evaluation/evaluate.py",
+    "evaluation/outputs.py",
+    "evaluation/scores.py",
 ]
 NO_TORCH = [
     "data/image_store.py",

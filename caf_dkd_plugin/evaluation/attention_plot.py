@@ -3,12 +3,15 @@
 Letters: S source tokens, R = rows x columns regions of the picture, row by row.
 """
 
-from typing import Sequence, Tuple
+import textwrap
+import unicodedata
+from typing import List, Sequence, Tuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..data.pictures import load_picture
+from .outputs import PIECE
 
 PANEL_SIZE = 224
 """width and height in pixels of each copy of the picture"""
@@ -18,6 +21,17 @@ STRENGTH = 0.55
 """how much of a heat map covers the picture"""
 PAPER = (255, 255, 255)
 INK = (0, 0, 0)
+CHARACTER_WIDTH = 7
+"""of a caption, in pixels; most are narrower"""
+LINE_HEIGHT = 14
+
+SPELLED = {
+    **{"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss"},
+    **dict.fromkeys("\u201c\u201d\u201e", '"'),
+    **dict.fromkeys("\u2018\u2019\u201a", "'"),
+    **dict.fromkeys("\u2013\u2014", "-"),
+}
+"""what stands for quotation marks, dashes and German letters: Pillow's own font has ASCII only"""
 
 
 def plot_attention(
@@ -64,6 +78,40 @@ def plot_attention(
     return _side_by_side(panels)
 
 
+def heading(text: str, width: int) -> Image.Image:
+    """Lines of text to stand above a row of panels.
+
+    Args:
+        text: what they say; letters that Pillow's font lacks are spelled without their accents.
+        width: in pixels.
+    """
+    lines = textwrap.wrap(_spelled(text), (width - 2 * GAP) // CHARACTER_WIDTH)
+    strip = Image.new("RGB", (width, GAP + LINE_HEIGHT * len(lines)), PAPER)
+    ImageDraw.Draw(strip).text(
+        (GAP, GAP), "\n".join(lines), fill=INK, font=ImageFont.load_default()
+    )
+    return strip
+
+
+def whole_words(pieces: Sequence[str], attention: np.ndarray) -> Tuple[List[str], np.ndarray]:
+    """Join sentencepiece's pieces into words, whose attention is the mean of their pieces'.
+
+    Args:
+        pieces: S source tokens; of pieces, a word's first one begins with "▁". Where none does, they
+            are words already.
+        attention: (S, R).
+
+    Returns:
+        the W words and their attention (W, R).
+    """
+    if not any(piece.startswith(PIECE) for piece in pieces):
+        return list(pieces), attention
+    starts = [place for place, piece in enumerate(pieces) if place == 0 or piece[0] == PIECE]
+    ends = [*starts[1:], len(pieces)]
+    words = ["".join(pieces[a:b]).lstrip(PIECE) for a, b in zip(starts, ends)]
+    return words, np.stack([attention[a:b].mean(axis=0) for a, b in zip(starts, ends)])
+
+
 def stack(rows: Sequence[Image.Image]) -> Image.Image:
     """Pictures below each other, each at the left edge."""
     width = max(row.width for row in rows)
@@ -73,6 +121,13 @@ def stack(rows: Sequence[Image.Image]) -> Image.Image:
         sheet.paste(row, (0, top))
         top += row.height
     return sheet
+
+
+def _spelled(text: str) -> str:
+    """A text in ASCII."""
+    plain = unicodedata.normalize("NFKD", text.translate(str.maketrans(SPELLED)))
+    letters = (letter for letter in plain if not unicodedata.combining(letter))
+    return "".join(letters).encode("ascii", "replace").decode("ascii")
 
 
 def _overlay(picture: Image.Image, heat: np.ndarray) -> Image.Image:
@@ -95,5 +150,5 @@ def _side_by_side(panels: Sequence[Tuple[Image.Image, str]]) -> Image.Image:
     for number, (panel, caption) in enumerate(panels):
         left = GAP + number * (PANEL_SIZE + GAP)
         sheet.paste(panel, (left, GAP))
-        draw.text((left, GAP + PANEL_SIZE + 4), caption, fill=INK, font=font)
+        draw.text((left, GAP + PANEL_SIZE + 4), _spelled(caption), fill=INK, font=font)
     return sheet

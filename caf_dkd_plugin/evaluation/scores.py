@@ -5,6 +5,7 @@ earlier papers, which lower-case and tokenise with Moses' scripts before they co
 with nothing else.
 """
 
+import os
 from dataclasses import dataclass
 from typing import Dict, List, Mapping, Sequence
 
@@ -88,6 +89,11 @@ def paired_bootstrap(
         first, second = by_name[name]
         found[name] = 1.0 if first.score == second.score else float(second.p_value)
     return found
+
+
+def bootstrap_signature() -> str:
+    """How :func:`paired_bootstrap` resamples, in the words of sacreBLEU's signatures."""
+    return f"bs:{SAMPLES}|seed:{os.environ.get('SACREBLEU_SEED', '12345').lower()}"
 
 
 def tokenise(lines: Sequence[str], lang: str) -> List[str]:

@@ -14,9 +14,8 @@ import math
 import re
 import sys
 from pathlib import Path
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
 
-import numpy as np
 from PIL import Image
 from sacrebleu.metrics import BLEU
 
@@ -27,9 +26,6 @@ ARMS = ("text_only", "image", "wrong_image")
 """of the demo without --pixels"""
 PLOTTED = (0, 1, 2, 3, 4, 5)
 """the test sentences whose attention is drawn: three pairs of twins"""
-
-NO_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
-"""Pillow's own font has none"""
 
 
 class Sense(NamedTuple):
@@ -102,29 +98,13 @@ def table(report: Dict[str, Dict[str, object]]) -> str:
     return "\n".join(lines)
 
 
-def whole_words(pieces: Sequence[str], attention: np.ndarray) -> Tuple[List[str], np.ndarray]:
-    """Join sentencepiece's pieces into words, whose attention is the mean of their pieces'.
-
-    Args:
-        pieces: S source pieces; a word's first one begins with "▁".
-        attention: (S, R).
-
-    Returns:
-        the W words and their attention (W, R).
-    """
-    starts = [place for place, piece in enumerate(pieces) if place == 0 or piece[0] == "▁"]
-    ends = [*starts[1:], len(pieces)]
-    words = ["".join(pieces[a:b]).lstrip("▁") for a, b in zip(starts, ends)]
-    return words, np.stack([attention[a:b].mean(axis=0) for a, b in zip(starts, ends)])
-
-
 def draw_attention(args: argparse.Namespace) -> Image.Image:
     """The pictures of a few test sentences with the attention of their ambiguous noun."""
     # fairseq takes seconds to import: only here.
     import torch
     from fairseq import checkpoint_utils, utils
 
-    from caf_dkd_plugin.evaluation.attention_plot import plot_attention, stack
+    from caf_dkd_plugin.evaluation.attention_plot import plot_attention, stack, whole_words
 
     logging.root.setLevel(logging.WARNING)  # fairseq's import turns it up
     utils.import_user_module(argparse.Namespace(user_dir=str(ROOT / "caf_dkd_plugin")))
@@ -148,7 +128,7 @@ def draw_attention(args: argparse.Namespace) -> Image.Image:
         words, attention = whole_words(pieces[:-1], weights[:-1])  # without the end of sentence
         noun = senses[number].noun
         place = next(place for place, word in enumerate(words) if noun in re.findall(r"\w+", word))
-        words[place] = f"{noun} = {senses[number].right}".translate(NO_UMLAUTS)
+        words[place] = f"{noun} = {senses[number].right}"
         side = math.isqrt(attention.shape[1])
         with Image.open(args.images / names[number]) as picture:
             rows.append(plot_attention(picture, words, attention, [place], (side, side)))

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caf_dkd_plugin.evaluation.attention_plot import GAP, PANEL_SIZE, plot_attention, stack
+from caf_dkd_plugin.evaluation.attention_plot import (
+    GAP,
+    PANEL_SIZE,
+    heading,
+    plot_attention,
+    stack,
+    whole_words,
+)
 
 TOKENS = ["a", "bat", "."]
 GREY = Image.new("RGB", (100, 60), (128, 128, 128))
@@ -60,6 +67,43 @@ def test_the_given_picture_is_left_alone():
 def test_what_does_not_fit_is_refused(shape, shown, message):
     with pytest.raises(ValueError, match=message):
         plot_attention(GREY, TOKENS, np.zeros(shape), shown, (2, 3))
+
+
+def test_pieces_are_joined_to_words_with_their_mean_attention():
+    attention = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
+    words, joined = whole_words(["▁the", "▁cra", "ne"], attention)
+    assert words == ["the", "crane"]
+    assert joined.tolist() == [[1.0, 0.0], [0.25, 0.75]]
+
+
+def test_words_stay_as_they_are():
+    attention = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
+    words, same = whole_words(TOKENS, attention)
+    assert words == TOKENS
+    assert same.tolist() == attention.tolist()
+
+
+def test_a_heading_has_the_width_and_as_many_lines_as_it_needs():
+    short, long = heading("a few words", 400), heading("many words " * 20, 400)
+    assert short.width == long.width == 400
+    assert long.height > 3 * short.height / 2
+    assert np.array(long)[:, 400 - GAP :].min() == 255, "nothing runs over the edge"
+    assert np.array(short).min() < 50
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [
+        ("Mädchen, Größe, Äpfel, Öl", "Maedchen, Groesse, Aepfel, Oel"),
+        ("élève „Jiří“ l\u2019été \u2013 o\u0308", 'eleve "Jiri" l\'ete - o'),
+        ("мяч", "???"),
+    ],
+)
+def test_letters_that_the_font_lacks_are_spelled(text, drawn):
+    np.testing.assert_array_equal(heading(text, 300), heading(drawn, 300))
+    tokens = [[word, "bat", "."] for word in (text, drawn)]
+    captions = [plot_attention(GREY, each, np.zeros((3, 6)), [0], (2, 3)) for each in tokens]
+    np.testing.assert_array_equal(*captions)
 
 
 def test_stack_puts_pictures_below_each_other():

@@ -9,7 +9,6 @@ from collections import Counter
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,13 +98,6 @@ def test_report_has_every_arm_with_its_signature(report, tmp_path):
     assert all("tok:13a" in figures["sacrebleu_signature"] for figures in found.values())
     report.main([*folders, "--arms", "wrong_image", "image"])
     assert list(json.loads((tmp_path / "report.json").read_text())) == ["wrong_image", "image"]
-
-
-def test_pieces_are_joined_to_words_with_their_mean_attention(report):
-    attention = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
-    words, joined = report.whole_words(["▁the", "▁cra", "ne"], attention)
-    assert words == ["the", "crane"]
-    assert joined.tolist() == [[1.0, 0.0], [0.25, 0.75]]
 
 
 # -- the demo's commands --------------------------------------------------------------------------

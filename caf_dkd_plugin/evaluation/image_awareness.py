@@ -1,0 +1,223 @@
+"""Does a model look at the image? Translate with the right images, with wrong ones and without.
+
+    python -m caf_dkd_plugin image-awareness DATA --path CKPT --gen-subset test --image-h5 images.h5
+
+translates and scores only the sentences whose image is in the store, each time the same ones. Wrong
+images are the same images, exchanged so that no sentence keeps its own.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+from fairseq.data import FairseqDataset
+from tqdm import tqdm
+
+from ..command_line import not_negative, positive
+from ..data.split_files import SplitFiles
+from ..data.split_images import NO_IMAGE, image_rows, read_split_ids
+from .awareness_report import Outcome, figures, table
+from .beam_search import joining, translate
+from .derangements import Conditions, image_conditions
+from .image_reader import ImageReader, add_reader_options, load_image_reader
+from .log_probability import surprisal
+from .masked_words import MaskedWord, read_masked_words
+from .outputs import read_text
+from .problems import noted, print_problems
+from .whole_file import destination_problems, write_json
+
+
+class Sentences(NamedTuple):
+    """The N sentences of a split, of which L have an image."""
+
+    pairs: FairseqDataset
+    lines: np.ndarray
+    """(L,) the sentences with an image"""
+    conditions: Conditions[np.ndarray]
+    """(N,) the row of each sentence's image, or `NO_IMAGE`"""
+    references: List[str]
+    """of the L sentences, as written"""
+    masked: Optional[List[List[MaskedWord]]]
+    """words that the source text of the L sentences hides"""
+
+
+def read_sentences(reader: ImageReader, args: argparse.Namespace) -> Sentences:
+    """Read a split and check all that will be needed of it.
+
+    Raises:
+        ValueError: what is wrong, one line each.
+    """
+    cfg, split = reader.task.cfg, args.gen_subset
+    files = SplitFiles(
+        args.data, cfg.source_lang, cfg.target_lang, cfg.dataset_impl, False, cfg.upsample_primary
+    )
+    ids = read_split_ids(files, split)
+    rows, _ = image_rows(reader.images, ids, split)
+    lines = np.flatnonzero(rows != NO_IMAGE)
+    reader.task.load_dataset(split)
+    pairs = reader.task.dataset(split)
+    problems: List[str] = []
+    conditions, masked, references = None, None, []
+    if not len(lines):
+        problems.append(f"no image of {split} is in {reader.images.path}")
+    else:
+        with noted(problems):
+            conditions = image_conditions(rows, args.derangements, args.seed)
+    if pairs.tgt is None:
+        problems.append(
+            f"{args.data} has no {cfg.target_lang} side of {split} to be scored against"
+        )
+    else:
+        problems += reader.length_problems(pairs, lines, args.max_tokens, split)
+    with noted(problems):
+        references = _references(args, len(ids), cfg.target_lang)
+    if args.masked_words is not None:
+        with noted(problems):
+            words = read_masked_words(args.masked_words, len(ids))
+            masked = [words[line] for line in lines]
+            if not any(masked):
+                problems.append(f"{args.masked_words} has no word in a sentence with an image")
+    if problems:
+        raise ValueError("\n".join(problems))
+    return Sentences(pairs, lines, conditions, [references[line] for line in lines], masked)
+
+
+def _references(args: argparse.Namespace, count: int, lang: str) -> List[str]:
+    path = args.references or Path(args.data) / "text" / f"{args.gen_subset}.{lang}"
+    if args.references is None and not path.is_file():
+        raise ValueError(
+            f"{path} does not exist, the references as written: say with --references where they are"
+        )
+    references = read_text(path)
+    if len(references) != count:
+        raise ValueError(
+            f"{path} has {len(references)} lines, but {args.gen_subset} in {args.data} has {count} "
+            "sentences. There must be one line for each sentence, in the same order."
+        )
+    return references
+
+
+def run_conditions(
+    reader: ImageReader, sentences: Sentences, args: argparse.Namespace
+) -> Conditions[Outcome]:
+    """Ask the models, once for each choice of images."""
+    task, models = reader.task, reader.models
+    remove_bpe = args.remove_bpe or joining(task.target_dictionary)
+    runs = 2 + len(sentences.conditions.deranged)
+    with tqdm(total=runs * len(sentences.lines), unit="sentence", desc=args.gen_subset) as bar:
+
+        def samples(rows):
+            return reader.samples(sentences.pairs, rows, sentences.lines, args.max_tokens)
+
+        def counted(rows):
+            for sample in samples(rows):
+                yield sample
+                bar.update(len(sample["id"]))
+
+        def run(rows: np.ndarray) -> Outcome:
+            cost = surprisal(models, samples(rows), task.target_dictionary.pad())
+            return Outcome(translate(task, models, counted(rows), args.beam, remove_bpe), cost)
+
+        return sentences.conditions.map(run)
+
+
+def measure(args: argparse.Namespace) -> Dict[str, Any]:
+    """What the command line asks for.
+
+    Raises:
+        ValueError: what is wrong, one line each.
+    """
+    problems = [] if args.json is None else destination_problems("--json", args.json)
+    reader = None
+    with noted(problems):
+        reader = load_image_reader(args.path, args.data, args.image_h5, args.cpu)
+    sentences = None
+    if reader is not None:
+        with noted(problems):
+            sentences = read_sentences(reader, args)
+    if problems:
+        raise ValueError("\n".join(problems))
+    outcomes = run_conditions(reader, sentences, args)
+    lang = reader.task.cfg.target_lang
+    return {
+        "checkpoint": args.path,
+        "data": args.data,
+        "split": args.gen_subset,
+        "image_h5": args.image_h5,
+        "sentences": len(sentences.pairs),
+        "with_image": len(sentences.lines),
+        "beam": args.beam,
+        "seed": args.seed,
+        **figures(outcomes, sentences.references, lang, sentences.masked, args.seed),
+    }
+
+
+def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m caf_dkd_plugin image-awareness", description=__doc__.partition("\n\n")[0]
+    )
+    add_reader_options(parser)
+    add = parser.add_argument
+    add("--gen-subset", metavar="SPLIT", default="test", help="the split (default: %(default)s)")
+    add(
+        "--derangements",
+        metavar="K",
+        type=positive,
+        default=5,
+        help="how often to exchange the images (default: %(default)s)",
+    )
+    add(
+        "--seed",
+        metavar="N",
+        type=not_negative,
+        default=1,
+        help="of derangements and permutation tests (default: %(default)s)",
+    )
+    add(
+        "--references",
+        metavar="FILE",
+        type=Path,
+        help="the split's target side as written (default: DATA/text/SPLIT.LANG)",
+    )
+    add(
+        "--beam",
+        metavar="N",
+        type=positive,
+        default=5,
+        help="width of the beam (default: %(default)s)",
+    )
+    add(
+        "--remove-bpe",
+        metavar="KIND",
+        nargs="?",
+        const="@@ ",
+        help="how to join subwords, as in fairseq (default: as those of the dictionary look)",
+    )
+    add(
+        "--masked-words",
+        metavar="FILE",
+        type=Path,
+        help="SPLIT's masked words, as preprocess/mask_source.py wrote them",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command; the exit code."""
+    args = parse_args(argv)
+    try:
+        found = measure(args)
+    except (ValueError, OSError) as error:
+        print_problems(error)
+        return 1
+    print(
+        f"{found['split']}: {found['with_image']} of {found['sentences']} sentences have their image "
+        f"in {found['image_h5']}; these alone count"
+    )
+    print(table(found))
+    if args.json is not None:
+        write_json(args.json, found)
+        print(f"wrote {args.json}")
+    return 0

@@ -1,0 +1,23 @@
+"""Find everything that is wrong before anything is said."""
+
+import contextlib
+import sys
+from typing import Iterator, List
+
+
+@contextlib.contextmanager
+def noted(problems: List[str]) -> Iterator[None]:
+    """Go on after the block when it fails, and add the lines of its error to `problems`.
+
+    What the block would have assigned is then not there.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        problems += str(error).splitlines()
+
+
+def print_problems(error: Exception) -> None:
+    """Tell people of an error whose message has one problem a line."""
+    for problem in str(error).splitlines():
+        print(f"error: {problem}", file=sys.stderr)

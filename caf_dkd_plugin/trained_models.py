@@ -1,0 +1,63 @@
+"""Load models of the task ``multimodal_translation`` from checkpoints, to translate or to measure."""
+
+import os
+from typing import Any, Dict, List, Optional, Tuple
+
+import torch
+from fairseq import checkpoint_utils, utils
+from fairseq.tasks import FairseqTask
+
+from .checkpoints.load import CheckpointError, PathLike, load_checkpoint
+
+TASK = "multimodal_translation"
+
+
+def load_models(
+    checkpoint: PathLike, data: Optional[PathLike] = None, image_h5: Optional[PathLike] = None
+) -> Tuple[List[torch.nn.Module], FairseqTask]:
+    """Models in the order of their files, not yet in eval mode, and their task.
+
+    Sentences without an image are masked; the caller says which images there are, or the store does.
+
+    Args:
+        checkpoint: its file; several, separated by colons, are an ensemble.
+        data: folder with the dictionaries; None: the one that the checkpoint names.
+        image_h5: image store.
+
+    Raises:
+        ValueError: a file is no checkpoint, another task, other dictionaries, a store of another kind
+            than the training's, or a store for a model that reads no images.
+    """
+    paths = utils.split_paths(os.fspath(checkpoint))
+    _check_files(paths)
+    overrides: Dict[str, Any] = {
+        "image_h5": None if image_h5 is None else os.fspath(image_h5),
+        "image_missing": "mask",
+        "image_list": None,
+        "image_list_weights": None,
+        "eval_bleu": False,
+    }
+    if data is not None:
+        overrides["data"] = os.fspath(data)
+    models, _, task = checkpoint_utils.load_model_ensemble_and_task(paths, overrides)
+    if task.cfg._name != TASK:
+        raise ValueError(
+            f"{checkpoint} was trained with the task {type(task).__name__}, not with {TASK}: it reads "
+            "no images. fairseq-generate translates with it."
+        )
+    store = task.image_store()
+    if store is not None:
+        task.check_images(store)
+    return models, task
+
+
+def _check_files(paths: List[str]) -> None:
+    """Say of every file what fairseq would stumble over in one of them."""
+    problems = []
+    for path in paths:
+        try:
+            load_checkpoint(path)
+        except CheckpointError as error:
+            problems += error.problems
+    if problems:
+        raise CheckpointError(problems)
