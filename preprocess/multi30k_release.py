@@ -64,6 +64,12 @@ def find_layout(root: Path) -> Layout:
     )
 
 
+def languages_of(root: Path) -> List[str]:
+    """The languages that the training set is there in."""
+    layout = find_layout(root)
+    return [lang for lang in LANGUAGES if _text_path(layout, "train", lang)]
+
+
 def read_lines(path: Path) -> List[str]:
     """The lines of a text file, gzipped or not. Only a line feed ends a line, as for `wc -l`."""
     try:

@@ -29,3 +29,14 @@ def check_data(load_script):
 @pytest.fixture(scope="session")
 def convert_features(load_script):
     return load_script("convert_features")
+
+
+@pytest.fixture(scope="session")
+def mask_source(load_script):
+    return load_script("mask_source")
+
+
+@pytest.fixture(scope="session")
+def word_lists(mask_source):
+    """The module that the script has imported from beside it."""
+    return sys.modules["word_lists"]
