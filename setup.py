@@ -6,6 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
+PLOTS = ["matplotlib>=3.6"]  # caf_dkd_plugin/evaluation and examples/multi30k, figures of results
 
 
 def read_version() -> str:
@@ -58,13 +59,12 @@ setup(
     extras_require={
         "dev": [
             "pytest>=8.0",  # make test
+            *PLOTS,  # the tests draw them
             "hydra-core",  # tests of fairseq-hydra-train; fairseq says which version
             "packaging>=22.0",  # tests/test_packaging.py, to read the markers above
             "ruff>=0.17,<0.18",  # make lint, make format: what is well formatted changes with it
         ],
-        "plots": [
-            "matplotlib>=3.6",  # caf_dkd_plugin/evaluation, figures of results
-        ],
+        "plots": PLOTS,
     },
     classifiers=[
         "Environment :: Console",

@@ -60,6 +60,9 @@ def expand(text: str, variables: Dict[str, str]) -> str:
 
     text = text.replace('"$@"', "").replace("$@", "").replace("2>&1", "")
     for _ in range(5):  # defaults may hold variables
+        text = re.sub(
+            r"\$\(sed 's/#\.\*//' ([^()]*)\)", lambda m: settings_of(m[1], variables), text
+        )
         text = re.sub(r"\$\([^()]*\)", PLACEHOLDER, text)
         text = re.sub(r'"?\$\{(\w+)\[@\]\}"?', lambda match: variables[match[1]], text)
         text = re.sub(
@@ -68,6 +71,13 @@ def expand(text: str, variables: Dict[str, str]) -> str:
             text,
         )
     return text
+
+
+def settings_of(files: str, variables: Dict[str, str]) -> str:
+    """The flags in option files, of which `sed` has taken the comments."""
+    paths = [ROOT / path for path in shlex.split(expand(files, variables))]
+    lines = "\n".join(path.read_text(encoding="utf-8") for path in paths).splitlines()
+    return shlex.join(word for line in lines for word in line.partition("#")[0].split())
 
 
 def commands_of(script: str) -> List[List[str]]:
@@ -225,6 +235,8 @@ for x in a b; do fairseq-score --sys "it's $x"; done
         "bash examples/none.sh",
         "fairseq-hydra-train --config-dir examples/multi30k/configs --config-name none",
         "python -m caf_dkd_plugin average --inputs x --outputs y",
+        "python -m caf_dkd_plugin evaluate --references x --system a y",
+        "python -m caf_dkd_plugin plot-attention data --path x --image-h5 y --output z --sentences a",
     ],
 )
 def test_a_mistake_is_noticed(command, monkeypatch, capsys):

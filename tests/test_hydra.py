@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 QUICKSTART = "examples/quickstart"
 MULTI30K = "examples/multi30k"
 NAMES = ["teacher", "student"]
+SIZES = ["1k", "5k", "10k", "full"]
 
 
 # -- what the commands and the YAMLs say ----------------------------------------------------------
@@ -103,9 +104,29 @@ def demo(root):
     return {step.name: step.command for group in groups for step in group}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_multi30k_yaml_and_script_say_the_same(name, root, typed, written):
-    assert written(MULTI30K, name) == typed("bash", f"{MULTI30K}/train_{name}.sh")
+@pytest.fixture(scope="module")
+def hydra_configs(root):
+    """The program that writes the YAMLs of Multi30k."""
+    with mock.patch.object(sys, "path", [str(root / MULTI30K), *sys.path]):
+        return importlib.import_module("hydra_configs")
+
+
+def test_multi30k_yaml_and_script_of_the_teacher_say_the_same(typed, written):
+    assert written(MULTI30K, "teacher") == typed("bash", f"{MULTI30K}/train_teacher.sh")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_multi30k_yaml_and_script_say_the_same(size, typed, written):
+    script = ["env", f"SIZE={size}", "bash", f"{MULTI30K}/train_student.sh"]
+    assert written(MULTI30K, f"student-{size}") == typed(*script)
+
+
+def test_multi30k_yamls_are_those_of_the_option_files(root, hydra_configs):
+    folder = root / MULTI30K / "configs"
+    assert {path.stem for path in folder.glob("*.yaml")} == set(hydra_configs.NAMES)
+    for name in hydra_configs.NAMES:
+        expected = OmegaConf.create(hydra_configs.as_yaml(name))
+        assert OmegaConf.load(folder / f"{name}.yaml") == expected, "run hydra_configs.py"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -116,7 +116,7 @@ def test_fairseq_is_chosen_by_the_python_version(metadata, python_version, expec
     [
         ("caf_dkd_plugin", ["plots"]),
         ("preprocess", []),
-        ("examples", []),
+        ("examples", ["plots"]),
         ("benchmarks", ["dev", "plots"]),
         ("tests", ["dev", "plots"]),
     ],

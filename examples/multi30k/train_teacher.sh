@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# The teacher: all training pairs, with the images that there are. Run from the repository's root.
+# The teacher: all training pairs, with the images that there are. Its settings are in
+# configs/teacher.options. Run from the repository's root.
 set -euo pipefail
 
 WORK=${WORK:-multi30k}                                   # what prepare.sh made
 DATA=${DATA:-$WORK/teacher-data}
 SAVE=${SAVE:-$WORK/teacher}
 SEED=${SEED:-1}
+CONFIGS=${CONFIGS:-examples/multi30k/configs}
 
 fairseq-train "$DATA" \
     --user-dir caf_dkd_plugin \
@@ -13,29 +15,7 @@ fairseq-train "$DATA" \
     --source-lang en \
     --target-lang de \
     --image-h5 "$WORK/images.h5" \
-    --image-missing mask \
-    --arch cross_modal_rnn \
-    --share-all-embeddings \
-    --dropout 0.3 \
-    --embed-dropout 0.3 \
-    --criterion label_smoothed_cross_entropy \
-    --label-smoothing 0.1 \
-    --optimizer adam \
-    --adam-betas '(0.9, 0.98)' \
-    --lr 1e-3 \
-    --lr-scheduler inverse_sqrt \
-    --warmup-updates 500 \
-    --clip-norm 1.0 \
-    --max-tokens 2000 \
-    --max-epoch 12 \
-    --valid-subset valid \
-    --ignore-unused-valid-subsets \
-    --eval-bleu \
-    --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}' \
-    --eval-bleu-remove-bpe sentencepiece \
-    --best-checkpoint-metric bleu \
-    --maximize-best-checkpoint-metric \
-    --no-epoch-checkpoints \
+    $(sed 's/#.*//' "$CONFIGS/teacher.options") \
     --seed "$SEED" \
     --save-dir "$SAVE" \
     --log-format simple \

@@ -280,8 +280,10 @@ def settings_of(script, folder, **variables):
 
 
 def test_the_student_is_that_of_multi30k(tmp_path):
-    """Without the teacher only what the teacher was good for is gone."""
-    student = settings_of("examples/multi30k/train_student.sh", tmp_path)
+    """With both levels the distilled one, else the one without a teacher."""
+    script = "examples/multi30k/train_student.sh"
+    student = settings_of(script, tmp_path)
+    undistilled = settings_of(script, tmp_path, TEACHER="")
     both = settings_of("examples/sequence_level/train.sh", tmp_path, LEVEL="both", UPSAMPLE="3")
     alone = settings_of("examples/sequence_level/train.sh", tmp_path, VOCABULARY="own")
 
@@ -289,11 +291,9 @@ def test_the_student_is_that_of_multi30k(tmp_path):
         return {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
 
     ours = {"data", "--save-dir", "--max-epoch", "--upsample-primary"}
-    teaching = {"--teacher-path", "--kd-lambda"}
-    assert changed(student, both) == ours
-    assert changed(student, alone) == ours | teaching
-    assert "--teacher-path" not in alone
-    assert alone["--kd-lambda"] == "1"
+    assert changed(student, both) == changed(undistilled, alone) == ours
+    assert "--teacher-path" in both
+    assert not {"--teacher-path", "--teacher-cache", "--kd-lambda"} & alone.keys()
     assert (both["data"], alone["data"]) == (
         "w/sequence-level/data-teacher",
         "w/sequence-level/data-own",

@@ -1,0 +1,221 @@
+"""The paper's experiment on Multi30k: sizes x arms x seeds, trained, scored and compared.
+
+    python examples/multi30k/experiment.py --root $MULTI30K_ROOT --image-h5 images.h5
+
+Every size of the training set is translated by students of four arms: ``text``, ``image`` (looks at
+images), ``kd`` (distilled from a teacher), ``caf-dkd`` (both). All see the same lines in the same
+subwords. Their settings are in configs/: SIZE.options for distilled students,
+SIZE-undistilled.options for the others, image.options for what those with images have besides,
+teacher.options.
+
+Stopped at any moment and started again, it goes on where it was. Into WORK go data, checkpoints and logs;
+into --results one JSON a model, and what is significant between the arms (comparisons.json);
+tabulate_results.py makes the table and the plots of them.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Optional, Sequence
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from experiment_grid import ARMS, SIZES, SOURCE, TARGET, VOCABULARY
+from experiment_inputs import ExperimentError, Inputs, PreparationError, read_inputs
+from experiment_progress import Progress, duration
+from option_files import CONFIGS
+from run_results import Results
+from smoke_root import write_smoke_root
+from step_runner import StepRunner
+
+from caf_dkd_plugin.command_line import positive
+from caf_dkd_plugin.data.one_writer import OneWriter, OtherWriterError
+
+WORK = Path("multi30k/experiment")
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the command line says; the exit code.
+
+    Raises:
+        ExperimentError, PreparationError, OtherWriterError: why it cannot start.
+    """
+    if args.smoke:
+        write_smoke_root(args.root, args.work / "root", SOURCE, TARGET)
+        args.root = args.work / "root"
+    inputs = read_inputs(args)
+    for note in inputs.notes:
+        print(f"note: {note}")
+    threads = os.environ.get("OMP_NUM_THREADS")
+    if args.jobs > 1:
+        threads = threads or str(max(1, (os.cpu_count() or 1) // args.jobs))
+    variables = _variables(args)
+    runner = StepRunner(
+        args.work,
+        inputs.grid.steps(),
+        {**variables, **({"OMP_NUM_THREADS": threads} if threads else {})},
+        args.jobs,
+    )
+    if args.dry_run:
+        _show(inputs, runner, variables)
+        return 0
+    args.work.mkdir(parents=True, exist_ok=True)
+    lock = OneWriter(args.work / "experiment")
+    try:
+        _check_same(runner, args.redo)
+        return _run(args, inputs, runner, Results(args.results, inputs, runner, threads))
+    finally:
+        lock.release()
+
+
+def _run(args: argparse.Namespace, inputs: Inputs, runner: StepRunner, results: Results) -> int:
+    start = time.monotonic()
+    progress = Progress(inputs.grid, runner, inputs.pairs, args.jobs)
+    models = {name: m for m in inputs.grid.models for name in m.steps(list(inputs.grid.test_sets))}
+
+    def finished(name: str) -> None:
+        progress.say(f"{name}: finished after {duration(runner.seconds(name))}")
+        model = models.get(name)
+        if model and results.is_complete(model) and not results.is_written(model):
+            scores = results.write(model)["scores"]
+            bleu = ", ".join(f"{test} {s['bleu']['value']:.2f}" for test, s in scores.items())
+            progress.say(f"{model.name}: BLEU {bleu}; {results.path(model)}")
+
+    progress.say(progress.lines()[-1])
+    runner.run(progress.look, finished)
+    for model in inputs.grid.models:  # whose JSON is gone, or was not written before it was stopped
+        if results.is_complete(model) and not results.is_written(model):
+            results.write(model)
+    results.compare()
+    progress.say(f"results are in {args.results}; {duration(time.monotonic() - start)} in all")
+    for name in runner.failed:
+        print(f"\n{runner.end_of_log(name)}", file=sys.stderr)
+    return 1 if runner.failed else 0
+
+
+def _variables(args: argparse.Namespace) -> dict:
+    """What the commands call the paths of this machine."""
+    stores = [str(Path(path).resolve()) for path in (args.image_h5 or "").split(":") if path]
+    return {
+        "MULTI30K_ROOT": str(args.root.resolve()),
+        "IMAGE_H5": ":".join(stores),
+        "WORK": str(args.work.resolve()),
+    }
+
+
+def _show(inputs: Inputs, runner: StepRunner, variables: dict) -> None:
+    """Print every command, to be typed in the repository's root."""
+    for name, value in variables.items():
+        print(f'export {name}="{value}"')
+    folders = [
+        f'"$WORK/{folder}"' for folder in ("caches", *(m.folder for m in inputs.grid.models))
+    ]
+    print(f"mkdir -p {' '.join(folders)}")
+    for name, step in runner.steps.items():
+        state = " (finished)" if runner.is_finished(name) else ""
+        print(f"\n# {name}{state}\n{step.command}")
+
+
+def _check_same(runner: StepRunner, redo: bool) -> None:
+    """Refuse or remove what was begun with other settings."""
+    changed = runner.changed()
+    if changed and not redo:
+        own = [
+            f"{name} was begun from something else: {difference}"
+            for name, difference in changed.items()
+            if not difference.startswith("made after another")
+        ]
+        follow = len(changed) - len(own)
+        raise ExperimentError(
+            [
+                *own,
+                *([f"{follow} steps follow from these"] if follow else []),
+                "Give another folder as --work, or --redo to do these again from the beginning.",
+            ]
+        )
+    for name in changed:
+        runner.forget(name)
+
+
+def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    add = parser.add_argument
+    add(
+        "--root", metavar="DIR", type=Path, required=True, help="Multi30k, with its subsets/ if any"
+    )
+    add("--image-h5", metavar="FILE[:FILE...]", help="image store; only text arms go without")
+    add("--work", metavar="DIR", type=Path, default=WORK, help=f"what is made (default: {WORK})")
+    add(
+        "--results",
+        metavar="DIR",
+        type=Path,
+        help="the JSONs (default: results/ beside this program)",
+    )
+    add("--sizes", nargs="+", choices=SIZES, help="of the training set (default: all)")
+    add("--arms", nargs="+", choices=ARMS, help="default: all; at the full size text and image")
+    add("--seeds", nargs="+", type=int, help="default: 1 2 3 at 1k and 5k, 1 at 10k and full")
+    add(
+        "--teachers",
+        metavar="NAME[:SEED]",
+        nargs="+",
+        default=["teacher"],
+        help="option files NAME.options; several are averaged in probability (default: teacher:1)",
+    )
+    add(
+        "--teacher-subset",
+        choices=("all", "rest", *(f"without-{size}" for size in SIZES if size != "full")),
+        default="all",
+        help="lines that teachers learn from: all, those that the biggest distilled student does not "
+        "have, or those that are not in a size",
+    )
+    add("--vocab-size", type=positive, default=VOCABULARY, help=f"pieces (default: {VOCABULARY})")
+    add("--configs", metavar="DIR", type=Path, default=CONFIGS, help="folder of the option files")
+    add(
+        "--jobs",
+        type=positive,
+        default=1,
+        help="trainings at a time, which share the cores (OMP_NUM_THREADS, if it is not set)",
+    )
+    add("--redo", action="store_true", help="do again what was begun with other settings")
+    add("--dry-run", action="store_true", help="only print the commands")
+    add(
+        "--smoke",
+        action="store_true",
+        help="200 pairs, hardly any training: only shows that everything runs; results go into WORK",
+    )
+    args = parser.parse_args(argv)
+    if args.smoke:
+        args.sizes = args.sizes or ["1k"]
+        args.seeds = args.seeds or [1]
+    args.sizes = args.sizes or list(SIZES)
+    args.results = args.results or (args.work / "results" if args.smoke else RESULTS)
+    return args
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command; the exit code."""
+    args = parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return run(args)
+    except (ExperimentError, PreparationError) as error:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        return 1
+    except OtherWriterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    logging.root.setLevel(logging.WARNING)  # fairseq's import turns it up, one fork even to DEBUG
+    sys.exit(main())

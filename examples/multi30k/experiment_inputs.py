@@ -1,0 +1,311 @@
+"""Read and check everything that the experiment is given, before anything slow starts."""
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "preprocess"))
+
+from experiment_grid import (
+    ARMS,
+    SEEDS,
+    SIZES,
+    SOURCE,
+    TARGET,
+    TEST_SETS,
+    UNDISTILLED,
+    Grid,
+    Model,
+)
+from fairseq import options
+from multi30k_release import Split, read_splits, read_subset
+from option_files import read_options, value_of
+from preparation_error import PreparationError
+
+from caf_dkd_plugin.data.image_store import ImageStoreError
+from caf_dkd_plugin.data.joined_stores import Images, open_stores
+
+SET_BY_THE_PROGRAM = (
+    *("--user-dir", "--task", "--source-lang", "--target-lang", "--seed", "--save-dir"),
+    *("--image-h5", "--teacher-path", "--teacher-cache", "--log-format", "--log-interval"),
+)
+"""of fairseq-train's flags, those that no option file may have"""
+BYTES_OF_A_MODEL = 200 * 2**20
+"""on the disk, about: its last and its best checkpoint"""
+SMOKE_EPOCHS = 2
+"""of every training with --smoke"""
+
+
+class ExperimentError(ValueError):
+    """The experiment cannot be run like this; `problems` has one line each."""
+
+    def __init__(self, problems: Sequence[str]):
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+class Inputs(NamedTuple):
+    """What was read and found good."""
+
+    grid: Grid
+    pairs: Dict[str, int]
+    """size -> pairs of the training set"""
+    splits: Dict[str, Split]
+    """Multi30k's name -> all of its sentences"""
+    store: Optional[Images]
+    notes: List[str]
+    """what is left out, for people"""
+
+
+def read_inputs(args: argparse.Namespace) -> Inputs:
+    """Read and check everything that the command line names.
+
+    Raises:
+        ExperimentError: all that is wrong.
+    """
+    problems: List[str] = []
+
+    def attempt(function, *arguments):
+        try:
+            return function(*arguments)
+        except PreparationError as error:
+            problems.extend(error.problems)
+        except (ImageStoreError, ValueError) as error:
+            problems.extend(str(error).splitlines())
+        return None
+
+    students, found = _students(args)
+    problems += found
+    unseen = _unseen(args.teacher_subset, students)
+    teachers: List[Model] = []
+    if any(ARMS[student.arm].teacher for student in students):
+        teachers, found = _teachers(args, unseen)
+        problems += found
+    models = [*teachers, *students]
+    problems += _option_problems(models)
+    if unseen == "full":
+        problems.append(
+            "--teacher-subset rest leaves the teacher nothing: the size full is to be distilled, and "
+            "has all lines. Give other --sizes or --arms."
+        )
+    with_images = any(model.images for model in models)
+    store = None
+    if with_images and not args.image_h5:
+        problems.append(
+            "--image-h5 is missing: there are arms or teachers with images. Make a store with "
+            "preprocess/extract_features.py, or leave them out by --arms and --teachers."
+        )
+    elif with_images:
+        store = attempt(open_stores, args.image_h5.split(":"))
+    read = attempt(read_splits, args.root, [SOURCE, TARGET], [], [])
+    splits = {split.name: split for split in read[0]} if read else {}
+    subsets: Dict[str, str] = {}
+    numbers: Dict[str, List[int]] = {}
+    if splits:
+        lines = len(splits["train"])
+        numbers["full"] = list(range(lines))
+        for size in dict.fromkeys([*(student.size for student in students), unseen]):
+            if size in ("full", None):
+                continue
+            path = args.root / "subsets" / f"train_{size}.lines"
+            subset = str(path) if path.is_file() else str(SIZES[size])
+            subsets[size] = f"$MULTI30K_ROOT/subsets/{path.name}" if path.is_file() else subset
+            numbers[size] = attempt(read_subset, subset, lines) or []
+        if unseen in subsets:
+            seen_by_none = set(numbers[unseen])
+            numbers[f"without-{unseen}"] = [n for n in range(lines) if n not in seen_by_none]
+        if store:
+            problems += _image_problems(models, splits, numbers, store)
+    test_sets = {name: splits[name].prefix for name in TEST_SETS if name in splits}
+    if splits and not test_sets:
+        problems.append(f"{args.root} has none of the test sets {' and '.join(TEST_SETS)}")
+    problems += _machine_problems(args.work, len(models))
+    if problems:
+        raise ExperimentError(problems)
+    facts = {"text": _hash([[s.name, s.text, s.image_ids] for s in splits.values()])}
+    if store:
+        facts["images"] = _hash([store.content_sha256(), vars(store.description)])
+    for size, subset in subsets.items():
+        if not subset.isdigit():
+            facts[f"lines of {size}"] = _hash(numbers[size])
+    grid = Grid(
+        teachers,
+        students,
+        subsets,
+        unseen,
+        lines,
+        test_sets,
+        args.vocab_size,
+        facts,
+    )
+    notes = [
+        f"{args.root} has no {name}: it is not scored on"
+        for name in TEST_SETS
+        if name not in test_sets
+    ]
+    pairs = {size: len(lines) for size, lines in numbers.items()}
+    return Inputs(grid, pairs, splits, store, notes)
+
+
+def _students(args: argparse.Namespace) -> Tuple[List[Model], List[str]]:
+    """The grid, and which option files cannot be read."""
+    found, problems = [], []
+    for size in args.sizes:
+        arms = args.arms or (UNDISTILLED if size == "full" else ARMS)
+        for seed in args.seeds or SEEDS[size]:
+            for arm in arms:
+                images, distilled = ARMS[arm]
+                name = size if distilled else f"{size}-undistilled"
+                files = [f"{name}.options", *(["image.options"] if images else [])]
+                try:
+                    words = _options(args, files)
+                except ValueError as error:
+                    problems += str(error).splitlines()
+                    continue
+                found.append(Model(size, arm, seed, words, images))
+    return found, list(dict.fromkeys(problems))
+
+
+def _teachers(args: argparse.Namespace, unseen: Optional[str]) -> Tuple[List[Model], List[str]]:
+    """Those of --teachers, and what is wrong with them."""
+    found, problems = [], []
+    for word in args.teachers:
+        name, _, seed = word.partition(":")
+        try:
+            words = _options(args, [f"{name}.options"])
+        except ValueError as error:
+            problems += str(error).splitlines()
+            continue
+        if not (seed or "1").isdigit():
+            problems.append(f"--teachers {word}: {seed!r} is no seed; write {name}:1 or {name}")
+            continue
+        images = "--image-missing" in words
+        size = f"without-{unseen}" if unseen else "full"
+        found.append(Model(size, name, int(seed or 1), words, images, is_teacher=True))
+    if len({model.name for model in found}) < len(found):
+        problems.append(f"--teachers {' '.join(args.teachers)} names one twice")
+    return found, problems
+
+
+def _options(args: argparse.Namespace, files: Sequence[str]) -> List[str]:
+    words = [word for name in files for word in read_options(args.configs / name)]
+    if args.smoke:
+        words += ["--max-epoch", str(SMOKE_EPOCHS), "--validate-interval", "1"]
+        # Of pieces one is right soon; fairseq-train fails where there is no BLEU to choose by.
+        words += ["--eval-bleu-remove-bpe", "none"]
+        if value_of(words, "--keep-last-epochs"):
+            words += ["--keep-last-epochs", str(SMOKE_EPOCHS)]
+    return words
+
+
+def _unseen(subset: str, students: Sequence[Model]) -> Optional[str]:
+    """The size whose lines the teachers do not see: for "rest" the biggest that is distilled."""
+    if subset == "all":
+        return None
+    if subset != "rest":
+        return subset.removeprefix("without-")
+    sizes = [student.size for student in students if ARMS[student.arm].teacher]
+    return max(sizes, key=list(SIZES).index, default=None)
+
+
+def _option_problems(models: Sequence[Model]) -> List[str]:
+    """What fairseq-train would say of the option files, and what it would not say."""
+    found: Dict[str, None] = {}
+    for model in models:
+        where = f"the options of {model.arm if model.is_teacher else f'{model.size} {model.arm}'}"
+        for flag in sorted(set(model.options) & set(SET_BY_THE_PROGRAM)):
+            found[f"{where} have {flag}, which the experiment sets by itself: leave it out"] = None
+        if not (value_of(model.options, "--max-epoch") or "").isdigit():
+            found[f"{where} have no --max-epoch N, by which the time left is told"] = None
+        if not {"--max-tokens", "--batch-size"} & set(model.options):
+            found[f"{where} have neither --max-tokens nor --batch-size"] = None
+        if "--eval-bleu" not in model.options:
+            found[f"{where} have no --eval-bleu, for the learning curve"] = None
+        if model.averaged and "--no-epoch-checkpoints" in model.options:
+            found[f"{where} have --keep-last-epochs and --no-epoch-checkpoints: leave one"] = None
+        problem = _parser_problem(["data", "--task", "multimodal_translation", *model.options])
+        if problem:
+            found[f"{where}: {problem}"] = None
+    return list(found)
+
+
+def _parser_problem(words: Sequence[str]) -> Optional[str]:
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        try:
+            options.parse_args_and_arch(options.get_training_parser(), input_args=list(words))
+        except SystemExit:
+            return said.getvalue().strip().splitlines()[-1].partition("error: ")[2]
+        except Exception as error:  # an unknown --arch is a RuntimeError without text
+            return f"fairseq-train does not take them ({type(error).__name__} {error})".rstrip()
+    return None
+
+
+def _image_problems(
+    models: Sequence[Model],
+    splits: Dict[str, Split],
+    numbers: Dict[str, List[int]],
+    store: Images,
+) -> List[str]:
+    """Have the training sets images, and where none may be missing, all lines?"""
+    found: Dict[str, None] = {}
+    train = splits["train"].image_ids
+    if train is None:
+        return [
+            "train has no list of images (train.images): leave arms and teachers with images out"
+        ]
+    for model in models:
+        if not model.images or not numbers.get(model.size):
+            continue
+        ids = [train[number] for number in numbers[model.size]]
+        there = sum(1 for image_id in ids if image_id in store)
+        if not there:
+            message = (
+                f"none of the {len(ids)} lines of the training set {model.size} has an image that is "
+                f"in {store.path}"
+            )
+            found[message] = None
+        if value_of(model.options, "--image-missing") != "mask":
+            read = {"the training set " + model.size: ids}
+            read.update(
+                (name, split.image_ids or []) for name, split in splits.items() if name != "train"
+            )
+            for name, its in read.items():
+                missing = sum(1 for image_id in its if image_id and image_id not in store)
+                if missing:
+                    message = (
+                        f"{missing} of the {len(its)} images of {name} are not in {store.path}; with "
+                        "--image-missing mask in the option file their lines go without"
+                    )
+                    found[message] = None
+    return list(found)
+
+
+def _machine_problems(folder: Path, models: int) -> List[str]:
+    found = []
+    programs = Path(sys.executable).parent
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    for program in ("fairseq-train", "fairseq-generate", "python"):
+        if not shutil.which(program, path=path):
+            found.append(f"there is no {program} in {programs} or on the PATH; install the plugin")
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free, needed = shutil.disk_usage(existing).free, models * BYTES_OF_A_MODEL
+    kept = sum(path.stat().st_size for path in folder.rglob("*.pt")) if folder.exists() else 0
+    if free < needed - kept:
+        found.append(
+            f"{existing} has {free / 2**30:.1f} GiB free, and {models} models need about "
+            f"{needed / 2**30:.1f}, of which {kept / 2**30:.1f} are there"
+        )
+    return found
+
+
+def _hash(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -1,0 +1,92 @@
+"""The experiment's results as figures: BLEU over the size of the training set, learning curves."""
+
+import statistics
+from pathlib import Path
+from typing import Dict, List, Sequence
+
+import matplotlib
+from experiment_grid import ARMS, SIZES, TEST_SETS
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+from results_table import NAMES, is_teacher, rows
+
+COLOURS = dict(zip(ARMS, ("#7f7f7f", "#1f77b4", "#ff7f0e", "#d62728")))
+matplotlib.use("svg")
+matplotlib.rcParams.update(
+    {
+        "svg.hashsalt": "caf-dkd",  # the same figures give the same bytes
+        "svg.fonttype": "none",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+)
+
+
+def bleu_over_size(results: Sequence[dict]) -> Figure:
+    """BLEU on each test set: a line an arm, a band of ± one standard deviation over the seeds, and
+    the teachers as dashed lines."""
+    shown = [name for name in TEST_SETS if any(name in one["scores"] for one in results)]
+    figure, axes = pyplot.subplots(
+        1, len(shown), figsize=(4.5 * len(shown), 3.6), sharey=True, squeeze=False
+    )
+    table = rows(results)
+    for axis, name in zip(axes[0], shown):
+        for arm in ARMS:
+            mine = [row for row in table if row.arm == arm and row.values(name, "bleu")]
+            if not mine:
+                continue
+            pairs = [row.runs[0]["pairs"] for row in mine]
+            values = [row.values(name, "bleu") for row in mine]
+            means = [statistics.fmean(one) for one in values]
+            spreads = [statistics.stdev(one) if len(one) > 1 else 0.0 for one in values]
+            axis.plot(pairs, means, marker="o", color=COLOURS[arm], label=NAMES[arm])
+            low, high = zip(*((m - s, m + s) for m, s in zip(means, spreads)))
+            axis.fill_between(pairs, low, high, color=COLOURS[arm], alpha=0.2, linewidth=0)
+        for row in table:
+            if is_teacher(row.runs[0]) and row.values(name, "bleu"):
+                level = statistics.fmean(row.values(name, "bleu"))
+                axis.axhline(level, linestyle="--", color="black", linewidth=1, label=row.arm)
+        axis.set_xscale("log")
+        ticks = {row.runs[0]["pairs"]: row.size for row in table if not is_teacher(row.runs[0])}
+        axis.set_xticks(list(ticks), list(ticks.values()))
+        axis.minorticks_off()
+        axis.set_title(name)
+        axis.set_xlabel("pairs to train on")
+    axes[0][0].set_ylabel("BLEU (sacreBLEU)")
+    axes[0][0].legend(frameon=False)
+    figure.tight_layout()
+    return figure
+
+
+def learning_curves(results: Sequence[dict]) -> Figure:
+    """Validation BLEU over epochs: a panel a size, a line a run."""
+    students = [one for one in results if not is_teacher(one)]
+    sizes = [size for size in SIZES if any(one["size"] == size for one in students)]
+    figure, axes = pyplot.subplots(
+        1, len(sizes), figsize=(3.6 * len(sizes), 3.2), sharey=True, squeeze=False
+    )
+    for axis, size in zip(axes[0], sizes):
+        labelled: Dict[str, None] = {}
+        for one in [one for arm in ARMS for one in _of(students, size, arm)]:
+            arm = one["arm"]
+            epochs, bleu = zip(*one["validation_bleu"]) if one["validation_bleu"] else ((), ())
+            label = None if arm in labelled else NAMES[arm]
+            axis.plot(epochs, bleu, color=COLOURS[arm], linewidth=1, label=label)
+            labelled[arm] = None
+        axis.set_title(size)
+        axis.set_xlabel("epoch")
+    axes[0][0].set_ylabel("BLEU on valid, greedy")
+    axes[0][-1].legend(frameon=False)
+    figure.tight_layout()
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """As SVG; the same figure gives the same bytes."""
+    figure.savefig(path, format="svg", metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def _of(results: Sequence[dict], size: str, arm: str) -> List[dict]:
+    found = [one for one in results if one["size"] == size and one["arm"] == arm]
+    return sorted(found, key=lambda one: one["seed"])

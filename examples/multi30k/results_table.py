@@ -1,0 +1,145 @@
+"""The experiment's results as a Markdown table."""
+
+import statistics
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from experiment_grid import ARMS, SIZES, TEST_SETS
+
+BASELINE = "text"
+NAMES = {
+    "text": "text only",
+    "image": "+ image",
+    "kd": "+ distillation",
+    "caf-dkd": "both (CAF-DKD)",
+}
+"""of the arms, for people"""
+
+
+class Row(NamedTuple):
+    """All seeds of one arm at one size."""
+
+    size: str
+    arm: str
+    runs: List[dict]
+    """their JSONs, by seed"""
+
+    def values(self, test_set: str, metric: str) -> List[float]:
+        """Of each seed that was scored on it."""
+        scores = [run["scores"].get(test_set) for run in self.runs]
+        return [found[metric]["value"] for found in scores if found]
+
+
+def rows(results: Sequence[dict]) -> List[Row]:
+    """The rows of the table: teachers first, then by size and arm."""
+    found: Dict[Tuple[str, str], List[dict]] = {}
+    for result in results:
+        arm = result["name"].rpartition("_seed")[0] if is_teacher(result) else result["arm"]
+        found.setdefault((result["size"], arm), []).append(result)
+
+    made = [Row(*key, sorted(runs, key=lambda r: r["seed"])) for key, runs in found.items()]
+    arms = list(ARMS)
+    return sorted(
+        made,
+        key=lambda row: (
+            (0, 0, 0, row.arm)
+            if is_teacher(row.runs[0])
+            else (1, list(SIZES).index(row.size), arms.index(row.arm), "")
+        ),
+    )
+
+
+def is_teacher(result: dict) -> bool:
+    """Whether a JSON is a teacher's."""
+    return result["arm"] == "teacher"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean, and standard deviation of several."""
+    if not values:
+        return "-"
+    mean = f"{statistics.fmean(values):.1f}"
+    return f"{mean} ± {statistics.stdev(values):.1f}" if len(values) > 1 else mean
+
+
+def significance(row: Row, test_set: str, comparisons: Sequence[dict]) -> str:
+    """p of the difference in BLEU from the baseline of the same seed, one for each seed."""
+    if is_teacher(row.runs[0]) or row.arm == BASELINE:
+        return ""
+    wanted = {"size": row.size, "test_set": test_set, "system": row.arm, "baseline": BASELINE}
+    found: Dict[int, float] = {
+        entry["seed"]: entry["bleu"]["p"]
+        for entry in comparisons
+        if all(entry[key] == value for key, value in wanted.items())
+    }
+    return ", ".join(probability(found.get(run["seed"])) for run in row.runs)
+
+
+def probability(p: Optional[float]) -> str:
+    """For people."""
+    return "-" if p is None else f"{p:.3f}"
+
+
+def markdown(results: Sequence[dict], comparisons: Sequence[dict], command: str) -> str:
+    """The whole table, with what is to be known about it.
+
+    Args:
+        results: JSONs of models.
+        comparisons: entries of comparisons.json.
+        command: the program that gives a row, to which the options in its last column are added.
+    """
+    shown = [name for name in TEST_SETS if any(name in one["scores"] for one in results)]
+    columns = ["size", "pairs", "arm", "seeds"]
+    for name in shown:
+        columns += [f"BLEU, {name}", f"chrF, {name}", f"p against {BASELINE}, {name}"]
+    columns += ["tokenised BLEU", "parameters", "minutes", "command"]
+    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    for row in rows(results):
+        teacher = is_teacher(row.runs[0])
+        cells = ["" if teacher else row.size, f"{row.runs[0]['pairs']:,}"]
+        cells += [row.arm if teacher else NAMES[row.arm], str(len(row.runs))]
+        for name in shown:
+            cells += [spread(row.values(name, metric)) for metric in ("bleu", "chrf")]
+            cells.append(significance(row, name, comparisons))
+        cells.append(" / ".join(spread(row.values(name, "tokenised_bleu")) for name in shown))
+        cells.append(f"{row.runs[0]['parameters'] / 1e6:.1f} M")
+        cells.append(spread([run["minutes"] for run in row.runs]))
+        seeds = " ".join(str(run["seed"]) for run in row.runs)
+        cells.append(f"`{row.runs[0]['asked']} --seeds {seeds}`" if not teacher else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *_notes(results, command)]) + "\n"
+
+
+def _notes(results: Sequence[dict], command: str) -> List[str]:
+    notes = [
+        f"Each row: `{command}` with the options in its last column; a teacher comes with its students. "
+        "Mean ± standard deviation over "
+        "the seeds; p: sacreBLEU's paired bootstrap against the text-only student of the same size and "
+        "seed. Tokenised BLEU (lower-cased, Moses) is for comparison with earlier papers only."
+    ]
+    for what, values in (
+        ("BLEU", _signatures(results, "bleu")),
+        ("chrF", _signatures(results, "chrf")),
+        ("tokenised BLEU", _signatures(results, "tokenised_bleu")),
+        ("Features", sorted({_features(r) for r in results if r["features"]})),
+        ("Device", sorted({r["device"] for r in results})),
+        ("Subwords", sorted({f"{r['vocabulary']:,} pieces" for r in results})),
+        ("Versions", sorted({_versions(r) for r in results})),
+    ):
+        if values:
+            notes += ["", f"{what}: {'; '.join(values)}."]
+    return notes
+
+
+def _signatures(results: Sequence[dict], metric: str) -> List[str]:
+    scores = [one for result in results for one in result["scores"].values()]
+    return sorted({f"`{one[metric]['signature']}`" for one in scores})
+
+
+def _features(result: dict) -> str:
+    features = result["features"]
+    shape = " x ".join(map(str, features["shape"]))
+    return f"{features.get('backbone', features['kind'])}, {shape}"
+
+
+def _versions(result: dict) -> str:
+    return ", ".join(f"{name} {version}" for name, version in result["versions"].items())

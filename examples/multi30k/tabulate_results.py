@@ -1,0 +1,72 @@
+"""Make the table and the plots of the experiment's results.
+
+    python examples/multi30k/tabulate_results.py [--results DIR]
+
+reads DIR/*.json, which experiment.py has written, and writes DIR/table.md, DIR/bleu_over_size.svg and
+DIR/learning_curves.svg. The same results give the same bytes.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import List, Optional, Sequence, Tuple
+
+from results_plots import bleu_over_size, learning_curves, save
+from results_table import is_teacher, markdown
+
+RESULTS = Path(__file__).resolve().parent / "results"
+COMPARISONS = "comparisons.json"
+COMMAND = "python examples/multi30k/experiment.py --root $MULTI30K_ROOT --image-h5 $IMAGE_H5"
+
+
+def read_results(folder: Path) -> Tuple[List[dict], List[dict]]:
+    """The JSONs of the models, and the comparisons.
+
+    Raises:
+        ValueError: there are no results of students, or a file cannot be read.
+    """
+    results, comparisons = [], []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is no JSON: {error}") from error
+        if path.name == COMPARISONS:
+            comparisons = content
+        else:
+            results.append(content)
+    if all(map(is_teacher, results)):
+        raise ValueError(
+            f"{folder} has {len(results)} JSONs of models, and none of a student; "
+            "examples/multi30k/experiment.py writes them"
+        )
+    return results, comparisons
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument(
+        "--results",
+        metavar="DIR",
+        type=Path,
+        default=RESULTS,
+        help="folder of the JSONs (default: results/ beside this program)",
+    )
+    folder = parser.parse_args(argv).results
+    try:
+        results, comparisons = read_results(folder)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    table = markdown(results, comparisons, COMMAND)
+    (folder / "table.md").write_text(table, encoding="utf-8")
+    save(bleu_over_size(results), folder / "bleu_over_size.svg")
+    save(learning_curves(results), folder / "learning_curves.svg")
+    print(f"wrote {folder}/{{table.md,bleu_over_size.svg,learning_curves.svg}}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,601 @@
+"""The experiment's program on a tiny Multi30k: killed, gone on with, refused; and its parts."""
+
+import importlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MULTI30K = ROOT / "examples" / "multi30k"
+LINES = {"train": 64, "val": 20, "test_2016_flickr": 6}
+SUBSETS = {"1k": 24, "5k": 40}
+EPOCHS = {"1k-undistilled": 12}
+"""of the training that is killed; of the others 2"""
+OPTIONS = """# tiny; BLEU of the pieces, of which one is right after few updates already
+--arch cross_modal_rnn_tiny
+--encoder-embed-dim 32
+--encoder-hidden-size 32
+--decoder-embed-dim 32
+--decoder-hidden-size 32
+--fusion-dim 16
+--fusion-heads 2
+--fusion-ffn-dim 32
+--share-all-embeddings  # as at full size
+--criterion {criterion}
+--optimizer adam
+--lr 0.01
+--batch-size 8
+--max-epoch {epochs}
+--num-workers 0
+--ignore-unused-valid-subsets
+--eval-bleu
+--eval-bleu-args {{"beam":1,"max_len_b":20}}
+--best-checkpoint-metric bleu
+--maximize-best-checkpoint-metric
+"""
+
+
+@pytest.fixture(scope="module")
+def script():
+    """A function that imports one of the experiment's modules."""
+    with mock.patch.object(sys, "path", [str(MULTI30K), *sys.path]):
+        yield importlib.import_module
+
+
+def write_options(folder):
+    folder.mkdir()
+    for size in SUBSETS:
+        for name, criterion in (
+            (size, "kd_label_smoothed_cross_entropy"),
+            (f"{size}-undistilled", "label_smoothed_cross_entropy"),
+        ):
+            options = OPTIONS.format(criterion=criterion, epochs=EPOCHS.get(name, 2))
+            (folder / f"{name}.options").write_text(options + "--no-epoch-checkpoints\n")
+    teacher = OPTIONS.format(criterion="label_smoothed_cross_entropy", epochs=2)
+    averaged = "--image-missing mask\n--keep-last-epochs 2\n"
+    (folder / "teacher.options").write_text(teacher + averaged)
+    (folder / "image.options").write_text("--image-missing mask\n--image-dropout 0.1\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def multi30k(corpus, tmp_path_factory):
+    """A Multi30k of a few sentences, with two subsets and without the held-out test set."""
+    root = tmp_path_factory.mktemp("multi30k")
+    (root / "text").mkdir()
+    (root / "subsets").mkdir()
+    for name, split in (("train", "train"), ("val", "valid"), ("test_2016_flickr", "test")):
+        for suffix in ("en", "de", "images"):
+            lines = (corpus / "text" / f"{split}.{suffix}").read_text().splitlines()
+            text = "".join(f"{line}\n" for line in lines[: LINES[name]])
+            (root / "text" / f"{name}.{suffix}").write_text(text)
+    for size, count in SUBSETS.items():
+        numbers = "".join(f"{number}\n" for number in range(count))
+        (root / "subsets" / f"train_{size}.lines").write_text(numbers)
+    return root
+
+
+class Experiment:
+    """A grid of two sizes and two arms, on the tiny Multi30k."""
+
+    def __init__(self, folder, root, store, commands):
+        self.folder, self.work, self.results = folder, folder / "work", folder / "results"
+        self.configs = write_options(folder / "configs")
+        self._command = [
+            *(commands / "python", MULTI30K / "experiment.py", "--root", root),
+            *("--image-h5", store, "--work", self.work, "--results", self.results),
+            *("--configs", self.configs, "--vocab-size", "200"),
+            *("--sizes", *SUBSETS, "--arms", "text", "caf-dkd", "--seeds", "1"),
+        ]
+
+    def start(self, *options):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen([*map(str, [*self._command, *options])], cwd=ROOT, **pipes)
+
+    def run(self, *options):
+        """(exit code, stdout, stderr)"""
+        process = self.start(*options)
+        out, errors = process.communicate(timeout=300)
+        return process.returncode, out, errors
+
+    def log(self, step):
+        path = self.work / "logs" / f"{step}.log"
+        return path.read_text() if path.exists() else ""
+
+    def record(self, step):
+        return json.loads((self.work / "steps" / f"{step}.json").read_text())
+
+    def result(self, name):
+        return json.loads((self.results / f"{name}.json").read_text())
+
+    def files(self):
+        """Everything that was made, with its time."""
+        found = [path for folder in (self.work, self.results) for path in folder.rglob("*")]
+        return {path: path.stat().st_mtime_ns for path in found if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory):
+    """The folder of python, fairseq-train and fairseq-generate, which start at once."""
+    folder = tmp_path_factory.mktemp("warm")
+    server = subprocess.Popen(
+        [sys.executable, Path(__file__).parent / "warm_commands.py", folder],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    while "ready" not in (line := server.stdout.readline()):
+        assert line, "the server has ended"
+    yield folder / "bin"
+    server.kill()
+    server.wait()
+
+
+KILLED = "1k_text_seed1.train"
+
+
+@pytest.fixture(scope="module")
+def finished(multi30k, store, commands, tmp_path_factory):
+    """The experiment, killed in the middle of a training and started again: -> (it, stdout)."""
+    experiment = Experiment(tmp_path_factory.mktemp("experiment"), multi30k, store, commands)
+    process = experiment.start()
+    last = experiment.work / "models" / "1k_text_seed1" / "training" / "checkpoint_last.pt"
+    while not last.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not experiment.record(KILLED)["finished"]
+    code, out, errors = experiment.run()
+    assert code == 0, errors
+    return experiment, out
+
+
+# -- the program ----------------------------------------------------------------------------------
+
+
+def test_a_killed_training_goes_on(finished):
+    experiment, _ = finished
+    assert experiment.record(KILLED)["finished"]
+    log = experiment.log(KILLED)
+    assert log.count("=== ") == 2
+    assert "Loaded checkpoint" in log
+    assert experiment.log("data.full").count("=== ") == 1
+
+
+def test_every_student_and_the_teacher_have_their_json(finished, multi30k):
+    experiment, out = finished
+    names = {f"{size}_{arm}_seed1" for size in SUBSETS for arm in ("text", "caf-dkd")}
+    found = {path.stem for path in experiment.results.glob("*.json")}
+    assert found == names | {"teacher_seed1", "comparisons"}
+    assert f"{multi30k} has no test_heldout" in out
+    for name in names | {"teacher_seed1"}:
+        text = (experiment.results / f"{name}.json").read_text()
+        assert str(multi30k.parent.parent) not in text  # a path of this machine
+        result = json.loads(text)
+        scores = result["scores"]
+        assert list(scores) == ["test_2016_flickr"]
+        assert "tok:13a" in scores["test_2016_flickr"]["bleu"]["signature"]
+        assert scores["test_2016_flickr"]["lines"] == LINES["test_2016_flickr"]
+        size = result["size"]
+        assert result["pairs"] == SUBSETS.get(size, LINES["train"])
+        epochs = EPOCHS.get(f"{size}-undistilled", 2) if result["arm"] == "text" else 2
+        assert [epoch for epoch, _ in result["validation_bleu"]] == [*range(1, epochs + 1)]
+        assert result["epochs"] == epochs
+        assert result["updates"] == epochs * -(-result["pairs"] // 8)
+        assert result["parameters"] > 10_000
+        assert result["versions"]["torch"]
+
+
+def test_arms_differ_by_what_defines_them(finished):
+    experiment, _ = finished
+    text, both = experiment.result("1k_text_seed1"), experiment.result("1k_caf-dkd_seed1")
+    assert text["teacher"] is text["features"] is None
+    assert both["features"]["shape"] == [4, 8]
+    assert both["features"]["backbone"] == "made-up"
+    taught = both["teacher"]["models"]["teacher_seed1"]
+    teacher = experiment.result("teacher_seed1")
+    assert (
+        taught["bleu"]["test_2016_flickr"] == teacher["scores"]["test_2016_flickr"]["bleu"]["value"]
+    )
+    (train,) = [c for c in both["commands"] if "--teacher-cache" in c]
+    assert '--image-h5 "$IMAGE_H5"' in train
+    assert "--image-dropout 0.1" in train
+    assert not [c for c in text["commands"] if "--image-h5" in c or "--teacher" in c]
+
+
+def test_the_last_epochs_of_the_teacher_are_averaged(finished):
+    experiment, _ = finished
+    (cache,) = [
+        c for c in experiment.result("5k_caf-dkd_seed1")["commands"] if "cache_teacher" in c
+    ]
+    assert "models/teacher_seed1/average.pt" in cache
+    assert "the mean of 2" in experiment.log("teacher_seed1.average")
+
+
+def test_arms_are_compared(finished):
+    experiment, _ = finished
+    entries = json.loads((experiment.results / "comparisons.json").read_text())
+    assert [entry["size"] for entry in entries] == ["1k", "5k"]
+    for entry in entries:
+        assert (entry["baseline"], entry["system"]) == ("text", "caf-dkd")
+        before, after = (
+            experiment.result(f"{entry['size']}_{arm}_seed1")["scores"]["test_2016_flickr"]
+            for arm in ("text", "caf-dkd")
+        )
+        difference = after["chrf"]["value"] - before["chrf"]["value"]
+        assert entry["chrf"]["difference"] == pytest.approx(difference, abs=0.011)
+        assert 0 < entry["bleu"]["p"] <= 1
+
+
+def test_the_second_call_does_nothing(finished):
+    experiment, _ = finished
+    before = experiment.files()
+    code, out, errors = experiment.run()
+    assert code == 0, errors
+    assert "5 of 5 trainings, 16 of 16 steps" in out
+    assert experiment.files() == before
+
+
+def test_other_settings_are_refused_and_the_rest_stays(finished):
+    experiment, _ = finished
+    path = experiment.configs / "5k-undistilled.options"
+    before, files = path.read_text(), experiment.files()
+    path.write_text(before.replace("--lr 0.01", "--lr 0.02"))
+    try:
+        code, _, errors = experiment.run()
+    finally:
+        path.write_text(before)
+    assert code == 1
+    assert "error: 5k_text_seed1.train was begun from something else" in errors
+    assert "--lr 0.01 became --lr 0.02" in errors
+    assert "1 steps follow" in errors
+    assert "--redo" in errors
+    assert experiment.files() == files
+
+
+def test_other_text_is_refused(finished, multi30k, tmp_path):
+    experiment, _ = finished
+    other = shutil.copytree(multi30k, tmp_path / "other")
+    path = other / "text" / "val.de"
+    path.write_text(path.read_text().replace(".", "!", 1))
+    code, _, errors = experiment.run("--root", other)
+    assert code == 1
+    assert "data.full was begun from something else: other text" in errors
+
+
+def test_a_json_that_is_gone_comes_back(finished):
+    experiment, _ = finished
+    path = experiment.results / "1k_text_seed1.json"
+    before = path.read_bytes()
+    path.unlink()
+    assert experiment.run()[0] == 0
+    assert path.read_bytes() == before
+
+
+def test_dry_run_prints_the_commands(finished, tmp_path):
+    experiment, _ = finished
+    code, out, errors = experiment.run("--dry-run", "--work", tmp_path / "new")
+    assert code == 0, errors
+    assert not (tmp_path / "new").exists()
+    assert f'export WORK="{tmp_path}/new"' in out
+    assert out.count("fairseq-train") == out.count("fairseq-generate") == 5
+    assert out.count("\n# ") == 16
+
+
+def test_table_and_plots(finished, script):
+    experiment, _ = finished
+    main = script("tabulate_results").main
+    made = [experiment.results / name for name in ("table.md", "bleu_over_size.svg")]
+    made.append(experiment.results / "learning_curves.svg")
+    assert main(["--results", str(experiment.results)]) == 0
+    first = [path.read_bytes() for path in made]
+    assert main(["--results", str(experiment.results)]) == 0
+    assert [path.read_bytes() for path in made] == first
+    assert all(len(content) < 100_000 for content in first)
+    rows = [line for line in first[0].decode().splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[2] for row in rows[2:]] == [
+        *("teacher", "text only", "both (CAF-DKD)", "text only", "both (CAF-DKD)")
+    ]
+    for path in made:
+        path.unlink()
+
+
+# -- what is checked before -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def problems(script, multi30k, store, tmp_path):
+    """A function that gives what is wrong with a command line, with option files of its own."""
+    configs = write_options(tmp_path / "configs")
+
+    def read(*options, change=lambda configs: None):
+        experiment, inputs = script("experiment"), script("experiment_inputs")
+        change(configs)
+        paths = ["--root", multi30k, "--configs", configs, "--work", tmp_path / "work"]
+        sizes = ["--sizes", "1k", "5k", "--image-h5", store]
+        args = experiment.parse_args([*map(str, [*paths, *sizes, *options])])
+        try:
+            inputs.read_inputs(args)
+        except inputs.ExperimentError as error:
+            return error.problems
+        return []
+
+    return read
+
+
+def test_all_problems_are_reported_at_once(problems, tmp_path):
+    def change(configs):
+        (configs / "5k.options").unlink()
+        path = configs / "1k.options"
+        path.write_text(path.read_text() + "--seed 3\n--no-such-flag 1\n")
+
+    found = "\n".join(
+        problems("--image-h5", tmp_path / "no.h5", "--root", tmp_path / "none", change=change)
+    )
+    for message in ("5k.options cannot be read", "no.h5", "none is no Multi30k"):
+        assert message in found
+    found = "\n".join(problems("--sizes", "1k"))
+    assert "the options of 1k kd have --seed, which the experiment sets by itself" in found
+    assert "unrecognized arguments: --no-such-flag" in found
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--sizes", "10k"], "--subset 10000: train has 64 lines"),
+        (["--teachers", "teacher", "teacher:1"], "names one twice"),
+        (["--teachers", "giant"], "giant.options cannot be read"),
+    ],
+)
+def test_what_is_not_there_is_named(options, message, problems):
+    def change(configs):
+        for name in ("10k", "10k-undistilled"):
+            shutil.copy(configs / "5k.options", configs / f"{name}.options")
+
+    assert message in "\n".join(problems(*options, change=change))
+
+
+def test_without_images_no_store_is_needed(problems):
+    def change(configs):
+        path = configs / "teacher.options"
+        path.write_text(path.read_text().replace("--image-missing mask\n", ""))
+
+    assert "--image-h5 is missing" in problems("--image-h5", "", "--arms", "text", "image")[0]
+    assert problems("--image-h5", "", "--arms", "text", "kd", change=change) == []
+
+
+def test_a_training_set_without_images_is_refused(problems, write_store, tmp_path):
+    other = write_store(tmp_path / "other.h5", ["a.png", "b.png"])
+    found = problems("--image-h5", other)
+    assert any("none of the 24 lines of the training set 1k has an image" in line for line in found)
+
+
+def test_missing_images_are_refused_unless_masked(problems, write_store, multi30k, tmp_path):
+    ids = (multi30k / "text" / "train.images").read_text().split()
+    some = write_store(tmp_path / "some.h5", ids[:30])
+
+    def change(configs):
+        (configs / "image.options").write_text("--image-dropout 0.1\n")
+
+    found = "\n".join(problems("--image-h5", some, change=change))
+    assert "10 of the 40 images of the training set 5k are not in" in found
+    assert "20 of the 20 images of val are not in" in found
+
+
+# -- the grid -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def grid(script, problems, multi30k, store, tmp_path):
+    """A function that gives the steps of a command line, by name."""
+
+    def steps(*options):
+        problems()  # writes the option files
+        paths = ["--root", multi30k, "--work", tmp_path, "--image-h5", store]
+        words = [*paths, "--configs", tmp_path / "configs", *options]
+        args = script("experiment").parse_args([*map(str, words)])
+        made = script("experiment_inputs").read_inputs(args).grid.steps()
+        return {step.name: step for step in made}
+
+    return steps
+
+
+def test_a_teacher_of_the_rest_has_seen_no_line_of_the_biggest_student(grid, multi30k, tmp_path):
+    steps = grid("--sizes", "1k", "5k", "--seeds", "1", "--teacher-subset", "rest")
+    command = steps["lines.without-5k"].command
+    variables = {"MULTI30K_ROOT": str(multi30k), "WORK": str(tmp_path)}
+    subprocess.run(["sh", "-e", "-c", command], env={**os.environ, **variables}, check=True)
+    assert (tmp_path / "without-5k.lines").read_text().split() == [*map(str, range(40, 64))]
+    assert "data/without-5k" in steps["teacher_without-5k_seed1.train"].command
+    assert "teacher_without-5k_seed1" in steps["cache.1k"].command
+
+
+def test_several_teachers_are_averaged_by_the_cache(grid):
+    steps = grid("--sizes", "1k", "--teachers", "teacher:1", "teacher:2")
+    paths = ":".join(f"$WORK/models/teacher_seed{seed}/average.pt" for seed in (1, 2))
+    assert f'--teacher-path "{paths}"' in steps["cache.1k"].command
+    assert set(steps["cache.1k"].needs) == {
+        "data.1k",
+        "teacher_seed1.average",
+        "teacher_seed2.average",
+    }
+
+
+def test_steps_come_after_those_that_they_need(grid):
+    seen = set()
+    for step in grid("--sizes", "1k", "5k", "--teacher-subset", "without-1k").values():
+        assert set(step.needs) <= seen
+        seen.add(step.name)
+
+
+def test_the_defaults_are_the_experiments(script):
+    args = script("experiment").parse_args(["--root", "r"])
+    assert args.sizes == ["1k", "5k", "10k", "full"]
+    students, _ = script("experiment_inputs")._students(args)
+    runs = [(one.size, one.arm, one.seed) for one in students]
+    assert len(runs) == len(set(runs)) == 4 * 3 + 4 * 3 + 4 + 2
+    assert {arm for size, arm, _ in runs if size == "full"} == {"text", "image"}
+    assert {seed for size, _, seed in runs if size == "5k"} == {1, 2, 3}
+
+
+def test_a_smoke_run_is_small(script, multi30k, tmp_path):
+    script("smoke_root").write_smoke_root(multi30k, tmp_path / "root", "en", "de")
+    lines = (tmp_path / "root" / "text" / "train.en").read_text().splitlines()
+    assert lines == (multi30k / "text" / "train.en").read_text().splitlines()[:24]
+    args = script("experiment").parse_args(["--root", "r", "--smoke", "--work", str(tmp_path)])
+    assert (args.sizes, args.seeds, args.results) == (["1k"], [1], tmp_path / "results")
+    words = script("experiment_inputs")._students(args)[0][0].options
+    assert script("option_files").value_of(words, "--max-epoch") == "2"
+
+
+# -- option files ---------------------------------------------------------------------------------
+
+
+def test_a_shell_reads_an_option_file_as_the_program_does(script, tmp_path):
+    read_options = script("option_files").read_options
+    made = tmp_path / "made.options"
+    made.write_text("# a comment\n\n--flag\n  --lr 1e-3 # why\n--adam-betas (0.9,0.98)\n")
+    assert read_options(made) == ["--flag", "--lr", "1e-3", "--adam-betas", "(0.9,0.98)"]
+    for path in [made, *sorted((MULTI30K / "configs").glob("*.options"))]:
+        command = f"printf '%s\\n' $(sed 's/#.*//' {path})"
+        said = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+        assert said.stdout.splitlines() == read_options(path)
+
+
+def test_all_bad_lines_of_an_option_file_are_named(script, tmp_path):
+    path = tmp_path / "bad.options"
+    path.write_text("--lr 1e-3\nmax-epoch 3\n--adam-betas (0.9, 0.98)\n--seed=1\n")
+    with pytest.raises(ValueError, match="line 2") as error:
+        script("option_files").read_options(path)
+    assert [line.split(":")[0][-1] for line in str(error.value).splitlines()] == ["2", "3", "4"]
+
+
+# -- progress -------------------------------------------------------------------------------------
+
+
+def test_what_is_left_is_told_by_what_is_done(script):
+    progress = script("experiment_progress")
+    work, left = progress.Work, progress.seconds_left
+    text = work("1k_text", sentences=1000, done=1.0, seconds=100)
+    assert left([text], jobs=1) == 0
+    assert left([text, work("1k_text", 1000, 0.0, 0)], 1) == pytest.approx(100)
+    assert left([text, work("1k_text", 1000, 0.0, 0)], 2) == pytest.approx(50)
+    half = work("1k_kd", 1000, 0.5, 150)  # three times as slow
+    assert left([text, half], 1) == pytest.approx(150)
+    other = work("5k_text", 5000, 0.0, 0)  # as fast as the mean of the others
+    assert left([text, half, other], 1) == pytest.approx(150 + 5000 * 0.2)
+    assert left([other], 1) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(None, "?"), (7.4, "0:07"), (307, "5:07"), (3907, "1:05:07")]
+)
+def test_durations(seconds, shown, script):
+    assert script("experiment_progress").duration(seconds) == shown
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("out", "erased"), [(Terminal(), 1), (io.StringIO(), 0)])
+def test_lines_stand_still_on_a_terminal_only(out, erased, script, tmp_path, monkeypatch):
+    module = script("experiment_progress")
+    runner = script("step_runner").StepRunner(tmp_path, [], {}, jobs=1)
+    nothing = script("experiment_grid").Grid([], [], {}, None, 1, {}, 200, {"text": ""})
+    progress = module.Progress(nothing, runner, {}, 1, out)
+    monkeypatch.setattr(module.time, "monotonic", iter([100, 100.5, 161]).__next__)
+    for _ in range(3):
+        progress.look()
+    line = "all: 0 of 0 trainings, 0 of 0 steps; ? of training left\n"
+    assert out.getvalue() == line + "\x1b[1F\x1b[J" * erased + line
+
+
+def test_a_log_over_two_calls(script, tmp_path):
+    read = script("training_log").read_training_log
+    assert read(tmp_path / "none").epochs == 0
+    path = tmp_path / "log"
+    path.write_text(
+        "=== 1\n2026 | INFO | num. shared model params: 1,234,567 (num. trained: 1,234,567)\n"
+        '| {"epoch": 1, "train_loss": "9", "train_num_updates": "10"}\n'
+        '| {"epoch": 1, "valid_loss": "9", "valid_bleu": "2.5", "valid_num_updates": "10"}\n'
+        '| {"epoch": 1, "valid1_loss": "9", "valid1_bleu": "7", "valid1_num_updates": "10"}\n'
+        '| {"epoch": 2, "update": 1.5, "loss": "8"}\n=== 2\n'
+        '| {"epoch": 1, "valid_loss": "9", "valid_bleu": "3.5", "valid_num_updates": "10"}\n'
+        '| {"epoch": 2, "update": 1.4, "loss": "8"}\n| {"epoch": 2, "upd'
+    )
+    log = read(path)
+    assert (log.epochs, log.updates, log.parameters) == (1.4, 10, 1234567)
+    assert (log.validation_bleu, log.best_epoch, log.best_bleu) == ({1: 3.5}, 1, 3.5)
+    assert read(path, "valid1").validation_bleu == {1: 7.0}
+
+
+# -- checkpoints that fairseq was killed at copying -----------------------------------------------
+
+
+def test_half_a_checkpoint_is_replaced_by_a_whole_one(script, tmp_path):
+    best, last = tmp_path / "checkpoint_best.pt", tmp_path / "checkpoint_last.pt"
+    with zipfile.ZipFile(best, "w") as file:
+        file.writestr("data", "weights" * 100)
+    last.write_bytes(best.read_bytes()[:50])
+    mend = script("step_runner").mend_checkpoints
+    mend(tmp_path)
+    assert last.read_bytes() == best.read_bytes()
+    best.write_bytes(b"half")
+    last.write_bytes(b"half")
+    mend(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- the table ------------------------------------------------------------------------------------
+
+
+def result(size, arm, seed, bleu, pairs=1000):
+    metrics = {"bleu": bleu, "chrf": 2 * bleu, "tokenised_bleu": bleu + 1}
+    scores = {name: {"value": value, "signature": f"s:{name}"} for name, value in metrics.items()}
+    return {
+        **{"name": f"{size}_{arm}_seed{seed}", "size": size, "arm": arm, "seed": seed},
+        **{"pairs": pairs, "parameters": 2_400_000, "minutes": 10.0, "features": None},
+        **{"device": "CPU", "vocabulary": 2000, "versions": {"torch": "2"}, "teacher": None},
+        **{"scores": {"test_2016_flickr": scores}, "validation_bleu": [[1, bleu]]},
+        "asked": f"--sizes {size} --arms {arm}",
+    }
+
+
+def test_a_row_has_mean_and_spread_and_p_of_every_seed(script):
+    table = script("results_table")
+    results = [result("1k", "kd", 2, 22.0), result("1k", "kd", 1, 20.0)]
+    results += [result("5k", "text", 1, 30.0, 5000), result("1k", "text", 1, 10.0)]
+    comparison = {"size": "1k", "seed": 2, "test_set": "test_2016_flickr", "baseline": "text"}
+    entry = {**comparison, "system": "kd", "bleu": {"difference": 12.0, "p": 0.001}}
+    lines = table.markdown(results, [entry], "python x.py").splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[:5]]
+    assert [row[:4] for row in cells[2:]] == [
+        ["1k", "1,000", "text only", "1"],
+        ["1k", "1,000", "+ distillation", "2"],
+        ["5k", "5,000", "text only", "1"],
+    ]
+    assert cells[3][4:7] == ["21.0 ± 1.4", "42.0 ± 2.8", "-, 0.001"]
+    assert cells[2][4:7] == ["10.0", "20.0", ""]
+    assert cells[3][-1] == "`--sizes 1k --arms kd --seeds 1 2`"
+    assert "BLEU: `s:bleu`." in lines
+
+
+def test_results_of_teachers_alone_are_no_table(script, tmp_path, capsys):
+    main = script("tabulate_results").main
+    teacher = {**result("full", "teacher", 1, 30.0), "name": "teacher_seed1"}
+    (tmp_path / "teacher_seed1.json").write_text(json.dumps(teacher))
+    assert main(["--results", str(tmp_path)]) == 1
+    assert "has 1 JSONs of models, and none of a student" in capsys.readouterr().err
