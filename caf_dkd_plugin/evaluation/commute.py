@@ -32,6 +32,8 @@ from .whole_file import destination_problems, write_json
 IMAGE_ORDER = "img.order"
 PIECES = "sentencepiece.model"
 """its name in a folder of preprocess/prepare_multi30k.py"""
+UNKNOWN = 0.5
+"""share of a file's tokens that the dictionary may lack"""
 TIE = 1e-5
 """bits per token: what is closer than this is equal but for rounding"""
 
@@ -76,7 +78,7 @@ def read_items(folder: Path, source_lang: str, target_lang: str) -> Items:
 
 def _read_lines(path: Path) -> List[str]:
     try:
-        lines = path.read_bytes().decode("utf-8").split("\n")
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -118,6 +120,24 @@ def pairs_of(
     return LanguagePairDataset(*sides, left_pad_source=False, shuffle=False)
 
 
+def unknown_problems(pairs: LanguagePairDataset, name: str) -> List[str]:
+    """Signs that the sentences were not cut into the model's subwords: hardly a token is known."""
+    problems = []
+    for side, sentences, dictionary in (
+        ("source", pairs.src, pairs.src_dict),
+        (name, pairs.tgt, pairs.tgt_dict),
+    ):
+        tokens = [token for sentence in sentences for token in sentence[:-1].tolist()]
+        unknown = tokens.count(dictionary.unk())
+        if unknown > UNKNOWN * len(tokens):
+            problems.append(
+                f"{unknown} of the {len(tokens)} tokens of the {side} sentences are not in the model's "
+                "dictionary: give the --sentencepiece-model that its training text was cut with, and "
+                "sentences of its languages"
+            )
+    return problems
+
+
 def right_items(correct: np.ndarray, incorrect: np.ndarray) -> np.ndarray:
     """(L,) 1 where the correct translation is cheaper, a half where both cost the same, else 0.
 
@@ -134,7 +154,7 @@ def preferences(
     """(L,) how right each item is with its image, and without.
 
     Raises:
-        ValueError: sentences that are too long.
+        ValueError: sentences that are too long, or that the model cannot read.
     """
     source, target = reader.task.source_dictionary, reader.task.target_dictionary
     lines = np.arange(len(rows))
@@ -145,10 +165,13 @@ def preferences(
     problems = [
         line
         for kind, each in pairs.items()
-        for line in reader.length_problems(each, lines, max_tokens, kind)
+        for line in (
+            *unknown_problems(each, kind),
+            *reader.length_problems(each, lines, max_tokens, kind),
+        )
     ]
     if problems:
-        raise ValueError("\n".join(problems))
+        raise ValueError("\n".join(dict.fromkeys(problems)))  # both have the same sources
     found = {}
     with tqdm(total=4 * len(lines), unit="sentence", desc="commute") as bar:
 

@@ -71,6 +71,10 @@ def _option_problems(args: argparse.Namespace) -> List[str]:
             "give the systems different names"
         )
     for name, *files in args.system:
+        if Path(name).is_file():
+            problems.append(
+                f"--system {name} is a file, but first comes the system's name: --system NAME {name}"
+            )
         if not files:
             problems.append(f"--system {name} names no file: give one for each seed")
         for file in sorted({file for file in files if files.count(file) > 1}):

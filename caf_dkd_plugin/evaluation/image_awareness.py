@@ -23,7 +23,7 @@ from .derangements import Conditions, image_conditions
 from .image_reader import ImageReader, add_reader_options, load_image_reader
 from .log_probability import surprisal
 from .masked_words import MaskedWord, read_masked_words
-from .outputs import read_text
+from .outputs import SHOWN, foreign_sentences, read_text
 from .problems import noted, print_problems
 from .whole_file import destination_problems, write_json
 
@@ -71,7 +71,10 @@ def read_sentences(reader: ImageReader, args: argparse.Namespace) -> Sentences:
     else:
         problems += reader.length_problems(pairs, lines, args.max_tokens, split)
     with noted(problems):
-        references = _references(args, len(ids), cfg.target_lang)
+        path = _references_path(args, cfg.target_lang)
+        references = _references(path, args, len(ids))
+        if pairs.tgt is not None:
+            problems += _foreign_problems(path, references, reader, pairs, args)
     if args.masked_words is not None:
         with noted(problems):
             words = read_masked_words(args.masked_words, len(ids))
@@ -83,12 +86,16 @@ def read_sentences(reader: ImageReader, args: argparse.Namespace) -> Sentences:
     return Sentences(pairs, lines, conditions, [references[line] for line in lines], masked)
 
 
-def _references(args: argparse.Namespace, count: int, lang: str) -> List[str]:
+def _references_path(args: argparse.Namespace, lang: str) -> Path:
     path = args.references or Path(args.data) / "text" / f"{args.gen_subset}.{lang}"
     if args.references is None and not path.is_file():
         raise ValueError(
             f"{path} does not exist, the references as written: say with --references where they are"
         )
+    return path
+
+
+def _references(path: Path, args: argparse.Namespace, count: int) -> List[str]:
     references = read_text(path)
     if len(references) != count:
         raise ValueError(
@@ -96,6 +103,27 @@ def _references(args: argparse.Namespace, count: int, lang: str) -> List[str]:
             "sentences. There must be one line for each sentence, in the same order."
         )
     return references
+
+
+def _foreign_problems(
+    path: Path,
+    references: List[str],
+    reader: ImageReader,
+    pairs: FairseqDataset,
+    args: argparse.Namespace,
+) -> List[str]:
+    """Are the references of other sentences than the split's target side?"""
+    dictionary = reader.task.target_dictionary
+    targets = {line: dictionary.string(pairs.tgt[line]) for line in range(len(references))}
+    foreign = foreign_sentences(targets, [references])
+    if not foreign:
+        return []
+    first = foreign[0]
+    return [
+        f"{path} is of other sentences than {args.gen_subset} in {args.data}: its line {first + 1} is "
+        f"{references[first][:SHOWN]!r}, there it is {targets[first][:SHOWN]!r}. Give the references of "
+        "the split that is translated."
+    ]
 
 
 def run_conditions(

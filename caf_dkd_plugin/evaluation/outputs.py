@@ -11,9 +11,11 @@ with H- and D- for each of the --nbest hypotheses, the best first. Its log may s
 """
 
 import codecs
+import html
 import re
+import unicodedata
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..data.image_ids import in_short
 
@@ -25,7 +27,7 @@ TOLERATED = 0.1
 """share of the lines that may look like this without being subwords or tokens"""
 UNKNOWN = "<unk>"
 FOREIGN = 0.5
-"""share of the T- lines that may have other letters than the references"""
+"""share of a split's translations that may have other letters than the references"""
 SHOWN = 60
 """characters of a line in a message"""
 
@@ -82,6 +84,26 @@ def read_translations(path: Path, references: Sequence[Sequence[str]]) -> List[s
     if problems:
         raise OutputError("\n".join(problems))
     return translations
+
+
+def foreign_sentences(targets: Mapping[int, str], references: Sequence[Sequence[str]]) -> List[int]:
+    """Which sentences have other letters than the references, where that is no exception.
+
+    Args:
+        targets: by its number, the translation that a split has of a sentence, in any form.
+        references: lists of N lines each.
+
+    Returns:
+        their numbers; none where most sentences are those of the references.
+    """
+    comparable, foreign = 0, []
+    for number, target in sorted(targets.items()):
+        known = [_letters(lines[number]) for lines in references if number < len(lines)]
+        if known and UNKNOWN not in target:
+            comparable += 1
+            if _letters(target) not in known:
+                foreign.append(number)
+    return foreign if len(foreign) > FOREIGN * comparable else []
 
 
 class _Printed(NamedTuple):
@@ -152,14 +174,8 @@ def _foreign_problems(
     printed: _Printed, path: Path, references: Sequence[Sequence[str]]
 ) -> List[str]:
     """Does fairseq-generate's split have other translations than the references?"""
-    comparable, foreign = 0, []
-    for number, target in sorted(printed.targets.items()):
-        known = [_letters(lines[number]) for lines in references if number < len(lines)]
-        if known and UNKNOWN not in target:
-            comparable += 1
-            if _letters(target) not in known:
-                foreign.append(number)
-    if len(foreign) <= FOREIGN * comparable:
+    foreign = foreign_sentences(printed.targets, references)
+    if not foreign:
         return []
     first = foreign[0]
     return [
@@ -170,8 +186,10 @@ def _foreign_problems(
 
 
 def _letters(text: str) -> str:
-    """What tokens, subwords and lower case leave of a text."""
-    return "".join(letter for letter in text.casefold() if letter.isalnum())
+    """What tokens, subwords, Moses' escapes and lower case leave of a text."""
+    whole = html.unescape(re.sub(r"\s|▁|@@", "", text))  # a subword may end within &apos;
+    plain = unicodedata.normalize("NFKD", whole).casefold()
+    return "".join(letter for letter in plain if letter.isalnum())
 
 
 def _text_problems(lines: Sequence[str], path: Path) -> List[str]:

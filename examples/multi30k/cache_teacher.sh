@@ -8,13 +8,16 @@ WORK=${WORK:-multi30k}                                   # what prepare.sh made
 DATA=${DATA:-$WORK/student-data}
 TEACHER=${TEACHER:-$WORK/teacher/checkpoint_best.pt}     # or several, separated by colons
 CACHE=${CACHE:-$WORK/teacher.h5}
+TEACHER_IMAGES=${TEACHER_IMAGES:-}                       # the image store, for a teacher that looks at images
 PYTHON=${PYTHON:-python}
+
+looking=()
+if [[ -n $TEACHER_IMAGES ]]; then looking=(--image-h5 "$TEACHER_IMAGES" --image-missing mask); fi
 
 $PYTHON preprocess/cache_teacher.py "$DATA" \
     --source-lang en \
     --target-lang de \
-    --image-h5 "$WORK/images.h5" \
-    --image-missing mask \
+    "${looking[@]}" \
     --teacher-path "$TEACHER" \
     --topk 8 \
     --output "$CACHE" \

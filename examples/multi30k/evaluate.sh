@@ -5,10 +5,14 @@ set -euo pipefail
 
 WORK=${WORK:-multi30k}                                   # what prepare.sh made
 DATA=${DATA:-$WORK/student-data}
+IMAGES=${IMAGES-$WORK/images.h5}                         # empty for a model without images, such as the teacher
 CHECKPOINT=${1:-$WORK/student/checkpoint_best.pt}
 shift || true
 OUT=${OUT:-$(dirname "$CHECKPOINT")}
 SUBSETS=${SUBSETS:-$(cut -f1 "$DATA/splits.tsv" | grep '^test')} # all test sets; splits.tsv has their names
+
+looking=()
+if [[ -n $IMAGES ]]; then looking=(--image-h5 "$IMAGES" --image-missing mask); fi
 
 for subset in $SUBSETS; do
     fairseq-generate "$DATA" \
@@ -18,8 +22,7 @@ for subset in $SUBSETS; do
         --target-lang de \
         --path "$CHECKPOINT" \
         --gen-subset "$subset" \
-        --image-h5 "$WORK/images.h5" \
-        --image-missing mask \
+        "${looking[@]}" \
         --beam 5 \
         --max-tokens 4000 \
         --remove-bpe sentencepiece \

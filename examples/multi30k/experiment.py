@@ -36,6 +36,7 @@ from caf_dkd_plugin.command_line import positive
 from caf_dkd_plugin.data.one_writer import OneWriter, OtherWriterError
 
 WORK = Path("multi30k/experiment")
+SMOKE_WORK = Path("multi30k/smoke")
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -150,7 +151,12 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
         "--root", metavar="DIR", type=Path, required=True, help="Multi30k, with its subsets/ if any"
     )
     add("--image-h5", metavar="FILE[:FILE...]", help="image store; only text arms go without")
-    add("--work", metavar="DIR", type=Path, default=WORK, help=f"what is made (default: {WORK})")
+    add(
+        "--work",
+        metavar="DIR",
+        type=Path,
+        help=f"what is made (default: {WORK}; with --smoke {SMOKE_WORK})",
+    )
     add(
         "--results",
         metavar="DIR",
@@ -193,6 +199,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     if args.smoke:
         args.sizes = args.sizes or ["1k"]
         args.seeds = args.seeds or [1]
+    args.work = args.work or (SMOKE_WORK if args.smoke else WORK)
     args.sizes = args.sizes or list(SIZES)
     args.results = args.results or (args.work / "results" if args.smoke else RESULTS)
     return args

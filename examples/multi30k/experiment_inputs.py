@@ -119,6 +119,7 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
             subset = str(path) if path.is_file() else str(SIZES[size])
             subsets[size] = f"$MULTI30K_ROOT/subsets/{path.name}" if path.is_file() else subset
             numbers[size] = attempt(read_subset, subset, lines) or []
+        problems += _unseen_problems(args, unseen, students, numbers)
         if unseen in subsets:
             seen_by_none = set(numbers[unseen])
             numbers[f"without-{unseen}"] = [n for n in range(lines) if n not in seen_by_none]
@@ -214,6 +215,37 @@ def _unseen(subset: str, students: Sequence[Model]) -> Optional[str]:
         return subset.removeprefix("without-")
     sizes = [student.size for student in students if ARMS[student.arm].teacher]
     return max(sizes, key=list(SIZES).index, default=None)
+
+
+def _unseen_problems(
+    args: argparse.Namespace,
+    unseen: Optional[str],
+    students: Sequence[Model],
+    numbers: Dict[str, List[int]],
+) -> List[str]:
+    """Why the teachers would see lines that they are not to see."""
+    if unseen in (None, "full"):
+        return []
+    problems = []
+    path = args.root / "subsets" / f"train_{unseen}.lines"
+    if path.is_file():  # the shell takes these lines out by their text
+        texts = path.read_bytes().replace(b"\r", b"").decode("utf-8", "replace").split("\n")
+        odd = [text for text, number in zip(texts, numbers[unseen]) if text != str(number)]
+        if odd:
+            problems.append(
+                f"{path} has {odd[0]!r}: write plain numbers, without spaces or zeros before them"
+            )
+    if args.teacher_subset == "rest" and numbers[unseen]:
+        hidden = set(numbers[unseen])
+        for size in dict.fromkeys(s.size for s in students if ARMS[s.arm].teacher):
+            seen = set(numbers[size]) - hidden
+            if seen:
+                problems.append(
+                    f"--teacher-subset rest: {len(seen)} of the {len(numbers[size])} lines of {size} are "
+                    f"not in {unseen}, so that the teacher would learn from them. Nest the subsets, or "
+                    "run one size at a time."
+                )
+    return problems
 
 
 def _option_problems(models: Sequence[Model]) -> List[str]:

@@ -42,15 +42,16 @@ HYDRA = {"run": {"dir": "."}, "output_subdir": None}
 def training_words(name: str) -> List[str]:
     """What the script of a YAML gives to fairseq-train."""
     files = [f"{name}.options"]
-    teacher: List[str] = []
+    inputs: List[str] = []
     if name != "teacher":
         files = [f"{name.removeprefix('student-')}.options", "image.options"]
-        teacher = ["--teacher-path", "multi30k/teacher/checkpoint_best.pt"]
+        inputs = ["--image-h5", "multi30k/images.h5"]
+        inputs += ["--teacher-path", "multi30k/teacher/checkpoint_best.pt"]
     script = name.partition("-")[0]
     return [
         *(f"multi30k/{script}-data", "--user-dir", "caf_dkd_plugin"),
         *("--task", "multimodal_translation", "--source-lang", SOURCE, "--target-lang", TARGET),
-        *("--image-h5", "multi30k/images.h5", *teacher),
+        *inputs,
         *(word for file in files for word in read_options(CONFIGS / file)),
         *("--seed", "1", "--save-dir", f"multi30k/{script}"),
         *("--log-format", "simple", "--log-interval", "100"),

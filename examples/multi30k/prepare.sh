@@ -24,7 +24,7 @@ $PYTHON preprocess/prepare_multi30k.py \
     --root "$ROOT" \
     --source en \
     --target de \
-    --vocab-size 6000 \
+    --vocab-size 2000 \
     --output "$WORK/teacher-data"
 
 # The student must have the teacher's subword model and dictionary: it learns the teacher's

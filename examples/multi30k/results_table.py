@@ -53,6 +53,58 @@ def is_teacher(result: dict) -> bool:
     return result["arm"] == "teacher"
 
 
+def current(comparisons: Sequence[dict], results: Sequence[dict]) -> List[dict]:
+    """Those comparisons that are of the very translations of the results.
+
+    A model may have been trained again with other settings since it was compared.
+
+    Args:
+        comparisons: entries of comparisons.json.
+        results: JSONs of models.
+    """
+    hashes = {
+        (one["size"], one["seed"], one["arm"], name): scores["hypotheses_sha256"]
+        for one in results
+        for name, scores in one["scores"].items()
+    }
+
+    def both(entry: dict) -> List[Optional[str]]:
+        return [
+            hashes.get((entry["size"], entry["seed"], entry[which], entry["test_set"]))
+            for which in ("baseline", "system")
+        ]
+
+    return [entry for entry in comparisons if entry["hypotheses_sha256"] == both(entry)]
+
+
+def mixture_problems(results: Sequence[dict]) -> List[str]:
+    """Which rows would average seeds that were not trained alike."""
+    problems = []
+    for row in rows(results):
+        first, *others = row.runs
+        for run in others:
+            unequal = [pair for pair in zip(_recipe(first), _recipe(run)) if len(set(pair)) > 1]
+            if unequal or len(_recipe(first)) != len(_recipe(run)):
+                one, other = unequal[0] if unequal else ("fewer commands", "more")
+                problems.append(
+                    f"{first['name']} and {run['name']} are not of one experiment: {one!r} became "
+                    f"{other!r}. Train them alike (experiment.py --redo), or tabulate them apart."
+                )
+    return problems
+
+
+def _recipe(run: dict) -> List[str]:
+    """What a run was made by and from, line by line, but for its name and its seed."""
+    own = [
+        command.replace(run["name"], "NAME").replace(f"--seed {run['seed']} ", "")
+        if run["name"] in command
+        else command
+        for command in run["commands"]
+    ]
+    lines = [line.strip(" \\") for command in own for line in command.splitlines()]
+    return [f"{run['pairs']} pairs", f"features {run['features']}", *lines]
+
+
 def spread(values: Sequence[float]) -> str:
     """Mean, and standard deviation of several."""
     if not values:

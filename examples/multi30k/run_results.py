@@ -19,6 +19,7 @@ import torch
 from experiment_grid import ARMS, TARGET, Model
 from experiment_inputs import Inputs
 from experiment_progress import first_subset
+from results_table import current
 from step_runner import StepRunner, write_json
 from training_log import read_training_log
 
@@ -95,10 +96,14 @@ class Results:
         return record
 
     def compare(self) -> None:
-        """Write what is significant between the arms of one size and seed; what is known stays."""
+        """Write what is significant between the arms of one size and seed.
+
+        What is known stays, as long as the JSONs are of the translations that were compared.
+        """
         path = self._folder / COMPARISONS
         known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        found = {_key(entry): entry for entry in known}
+        results = [read_result(one) for one in self._folder.glob("*.json") if one != path]
+        found = {_key(entry): entry for entry in current(known, results)}
         models = {(m.size, m.seed, m.arm): m for m in self._inputs.grid.students}
         for size, seed in dict.fromkeys((m.size, m.seed) for m in self._inputs.grid.students):
             for baseline, system in COMPARED:
@@ -119,7 +124,7 @@ class Results:
                     entry.update(self._difference(pair, name), hypotheses_sha256=hashes)
                     found[_key(entry)] = entry
         ordered = [found[key] for key in sorted(found)]
-        if ordered and ordered != known:
+        if ordered != known:
             write_json(path, ordered)
 
     def _difference(self, pair: List[Model], name: str) -> Dict[str, object]:

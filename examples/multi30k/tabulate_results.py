@@ -12,8 +12,7 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
-from results_plots import bleu_over_size, learning_curves, save
-from results_table import is_teacher, markdown
+from results_table import current, is_teacher, markdown, mixture_problems
 
 RESULTS = Path(__file__).resolve().parent / "results"
 COMPARISONS = "comparisons.json"
@@ -21,10 +20,11 @@ COMMAND = "python examples/multi30k/experiment.py --root $MULTI30K_ROOT --image-
 
 
 def read_results(folder: Path) -> Tuple[List[dict], List[dict]]:
-    """The JSONs of the models, and the comparisons.
+    """The JSONs of the models, and the comparisons of their translations.
 
     Raises:
-        ValueError: there are no results of students, or a file cannot be read.
+        ValueError: there are no results of students, a file cannot be read, or the seeds of a row were
+            not trained alike.
     """
     results, comparisons = [], []
     for path in sorted(folder.glob("*.json")):
@@ -41,7 +41,10 @@ def read_results(folder: Path) -> Tuple[List[dict], List[dict]]:
             f"{folder} has {len(results)} JSONs of models, and none of a student; "
             "examples/multi30k/experiment.py writes them"
         )
-    return results, comparisons
+    problems = mixture_problems(results)
+    if problems:
+        raise ValueError("\n".join(problems))
+    return results, current(comparisons, results)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -58,10 +61,20 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         results, comparisons = read_results(folder)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        for problem in str(error).splitlines():
+            print(f"error: {problem}", file=sys.stderr)
         return 1
     table = markdown(results, comparisons, COMMAND)
     (folder / "table.md").write_text(table, encoding="utf-8")
+    try:
+        from results_plots import bleu_over_size, learning_curves, save
+    except ModuleNotFoundError as error:
+        print(
+            f"error: wrote {folder}/table.md, but no plots: there is no {error.name}. "
+            "pip install matplotlib",
+            file=sys.stderr,
+        )
+        return 1
     save(bleu_over_size(results), folder / "bleu_over_size.svg")
     save(learning_curves(results), folder / "learning_curves.svg")
     print(f"wrote {folder}/{{table.md,bleu_over_size.svg,learning_curves.svg}}")

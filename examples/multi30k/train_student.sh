@@ -22,6 +22,7 @@ elif [[ -n $TEACHER ]]; then
 else
     settings=$CONFIGS/$SIZE-undistilled.options
 fi
+if [[ ! -f $settings ]]; then echo "error: SIZE=$SIZE has no $settings" >&2; exit 1; fi
 
 fairseq-train "$DATA" \
     --user-dir caf_dkd_plugin \

@@ -1,21 +1,29 @@
 #!/usr/bin/env bash
-# The teacher: all training pairs, with the images that there are. Its settings are in
-# configs/teacher.options. Run from the repository's root.
+# The teacher: all training pairs, text only, or with TEACHER_IMAGES also the images that there are. Its
+# settings are in configs/teacher.options. Run from the repository's root.
 set -euo pipefail
 
 WORK=${WORK:-multi30k}                                   # what prepare.sh made
 DATA=${DATA:-$WORK/teacher-data}
 SAVE=${SAVE:-$WORK/teacher}
 SEED=${SEED:-1}
+TEACHER_IMAGES=${TEACHER_IMAGES:-}                       # the image store, for a teacher that looks at images
 CONFIGS=${CONFIGS:-examples/multi30k/configs}
+
+settings=("$CONFIGS/teacher.options")
+looking=()
+if [[ -n $TEACHER_IMAGES ]]; then
+    settings+=("$CONFIGS/image.options")
+    looking=(--image-h5 "$TEACHER_IMAGES")
+fi
 
 fairseq-train "$DATA" \
     --user-dir caf_dkd_plugin \
     --task multimodal_translation \
     --source-lang en \
     --target-lang de \
-    --image-h5 "$WORK/images.h5" \
-    $(sed 's/#.*//' "$CONFIGS/teacher.options") \
+    "${looking[@]}" \
+    $(sed 's/#.*//' "${settings[@]}") \
     --seed "$SEED" \
     --save-dir "$SAVE" \
     --log-format simple \

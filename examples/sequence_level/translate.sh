@@ -14,6 +14,7 @@ MORE=${MORE:-$ROOT/subsets/train_5k.lines}               # all lines to translat
 WORK=${WORK:-multi30k}                                   # what multi30k/prepare.sh made
 OUT=${OUT:-$WORK/sequence-level}                         # everything made here
 TEACHER=${TEACHER:-$WORK/teacher/checkpoint_best.pt}
+TEACHER_IMAGES=${TEACHER_IMAGES:-}                       # the image store, for a teacher that looks at images
 PYTHON=${PYTHON:-python}
 
 numbers() { if [[ $1 =~ ^[0-9]+$ ]]; then seq 0 $(($1 - 1)); else tr -d '\r' < "$1"; fi; }
@@ -32,15 +33,17 @@ these "$WORK/teacher-data/text/train.en" > "$OUT/untranslated/source.en"
 these "$WORK/teacher-data/train.images" > "$OUT/untranslated/source.images"
 
 for part in own untranslated; do
+    looking=()
+    if [[ -n $TEACHER_IMAGES ]]; then
+        looking=(--image-h5 "$TEACHER_IMAGES" --image-list "$OUT/$part/source.images" --image-missing mask)
+    fi
     fairseq-interactive "$WORK/teacher-data" \
         --user-dir caf_dkd_plugin \
         --task multimodal_translation \
         --source-lang en \
         --target-lang de \
         --path "$TEACHER" \
-        --image-h5 "$WORK/images.h5" \
-        --image-list "$OUT/$part/source.images" \
-        --image-missing mask \
+        "${looking[@]}" \
         --input "$OUT/$part/source.en" \
         --bpe sentencepiece \
         --sentencepiece-model "$WORK/teacher-data/sentencepiece.model" \

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from caf_dkd_plugin.evaluation.commute import pairs_of, right_items
+from caf_dkd_plugin.evaluation.commute import pairs_of, read_items, right_items
 from caf_dkd_plugin.evaluation.image_reader import load_image_reader
 from caf_dkd_plugin.evaluation.log_probability import surprisal
 
@@ -93,7 +93,7 @@ def test_the_mean_over_tokens_is_compared(commute, folder, looker, write_lines):
 
 
 def test_sentencepiece_cuts_where_it_is_there(commute, looker, folder, tmp_path):
-    """A model that cuts the sentences into other words than the dictionary's makes all alike."""
+    """A model that cuts the sentences into other words than the dictionary's is refused."""
     prefix = tmp_path / "letters"
     sentencepiece.SentencePieceTrainer.train(
         input=looker.data / "text" / "train.de",
@@ -102,7 +102,11 @@ def test_sentencepiece_cuts_where_it_is_there(commute, looker, folder, tmp_path)
         minloglevel=2,
     )
     found = commute("--sentencepiece-model", f"{prefix}.model")
-    assert found["image"]["accuracy"] != 1
+    assert [error.partition(" of the ")[2].split(" ", 1)[1] for error in found] == [
+        f"tokens of the {side} sentences are not in the model's dictionary: give the "
+        "--sentencepiece-model that its training text was cut with, and sentences of its languages"
+        for side in ("source", "correct", "incorrect")
+    ]
     (tmp_path / "none.model").write_text("none")
     [error] = commute("--sentencepiece-model", tmp_path / "none.model")
     assert "none.model is no sentencepiece model" in error
@@ -121,6 +125,14 @@ def test_all_that_is_wrong_is_said(
     text = train(tmp_path / "text", data=looker.data)
     [error] = commute(checkpoint=text.last)
     assert "reads no images" in error
+
+
+def test_a_byte_order_mark_is_no_word(folder):
+    expected = read_items(folder, "en", "de")
+    for name in ("src.en", "correct.de", "incorrect.de", "img.order"):
+        content = (folder / name).read_bytes().replace(b"\n", b"\r\n")
+        (folder / name).write_bytes(b"\xef\xbb\xbf" + content)
+    assert read_items(folder, "en", "de") == expected
 
 
 def test_images_that_are_not_in_the_store_are_named(commute, folder, write_lines):

@@ -220,6 +220,13 @@ def test_all_problems_come_at_once(refused, write, references, tmp_path):
     )
 
 
+def test_a_system_without_a_name(refused, write, references):
+    """Its first file would be taken for the name, and one seed fewer be scored."""
+    first, second = write("first", references), write("second", references)
+    message = f"--system {first} is a file, but first comes the system's name"
+    refused(["--system", first, second], message)
+
+
 @pytest.mark.parametrize(("first", "second"), [(2, 3), (3, 2)])
 def test_unequal_numbers_of_seeds(first, second, refused, write, references):
     paths = [write(f"file{number}", references) for number in range(5)]

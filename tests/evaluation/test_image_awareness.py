@@ -178,6 +178,13 @@ def test_all_that_is_wrong_with_a_split_is_said(awareness, data_copy, teacher, s
     assert "has no split 'test7' for en-de" in error
 
 
+def test_references_of_another_split_are_refused(awareness, looker, tmp_path):
+    path, lines = tmp_path / "other.de", (looker.data / "text" / "test.de").read_text().split("\n")
+    path.write_text("\n".join([*lines[1:-1], lines[0], ""]))
+    [error] = awareness(looker.data, looker.checkpoint, looker.store, "--references", path)
+    assert f"{path} is of other sentences than test in {looker.data}: its line 1 is" in error
+
+
 def test_sentences_that_are_too_long_are_refused(of_corpus, teacher):
     [error] = of_corpus(teacher.best, "--max-tokens", "5")
     assert "--max-tokens 5: a sentence of test has " in error

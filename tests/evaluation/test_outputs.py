@@ -150,6 +150,12 @@ def test_the_references_of_another_split(write):
     assert read_translations(write(unknown), other) == TRANSLATIONS
 
 
+def test_references_are_known_in_another_form(write):
+    """Moses escapes apostrophes, and an accent may be a character of its own."""
+    lines = ["T-0\tl &apos; é@@ té d &apos; un", "H-0\t-0.1\tx", "D-0\t-0.1\tL'été d'un"]
+    assert read_translations(write(lines), [["L'e\u0301te\u0301 d'un"]]) == ["L'été d'un"]
+
+
 def test_output_without_translations(refused):
     refused([line for line in printed() if line[0] != "D"], "without its D- lines")
 

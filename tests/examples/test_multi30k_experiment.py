@@ -238,6 +238,21 @@ def test_arms_are_compared(finished):
         assert 0 < entry["bleu"]["p"] <= 1
 
 
+def test_a_comparison_with_other_translations_does_not_stay(finished, tmp_path):
+    """The student was trained anew without its baseline in the grid: p of the old one is wrong."""
+    experiment, _ = finished
+    kept = {path: path.read_bytes() for path in experiment.results.iterdir()}
+    comparisons = experiment.results / "comparisons.json"
+    before = json.loads(comparisons.read_text())
+    stale = [{**before[0], "hypotheses_sha256": ["0", "1"]}, *before[1:]]
+    comparisons.write_text(json.dumps(stale))
+    code, _, errors = experiment.run("--arms", "caf-dkd")
+    assert code == 0, errors
+    assert json.loads(comparisons.read_text()) == before[1:]
+    for path, content in kept.items():
+        path.write_bytes(content)
+
+
 def test_the_second_call_does_nothing(finished):
     experiment, _ = finished
     before = experiment.files()
@@ -307,6 +322,11 @@ def test_table_and_plots(finished, script):
     assert [row.split(" | ")[2] for row in rows[2:]] == [
         *("teacher", "text only", "both (CAF-DKD)", "text only", "both (CAF-DKD)")
     ]
+    assert all(0 < float(row.split(" | ")[6]) <= 1 for row in rows[2:] if "CAF-DKD" in row)
+    with mock.patch.dict(sys.modules, {"results_plots": None, "matplotlib": None}):
+        made[0].unlink()
+        assert main(["--results", str(experiment.results)]) == 1
+        assert made[0].read_bytes() == first[0]
     for path in made:
         path.unlink()
 
@@ -421,6 +441,21 @@ def test_a_teacher_of_the_rest_has_seen_no_line_of_the_biggest_student(grid, mul
     assert "teacher_without-5k_seed1" in steps["cache.1k"].command
 
 
+def test_lines_that_the_teacher_would_see_are_refused(problems, multi30k, tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(multi30k, root)
+    options = ("--root", root, "--teacher-subset", "rest")
+    assert problems(*options) == []
+    path = root / "subsets" / "train_5k.lines"
+    path.write_text(path.read_text().replace("\n7\n", "\n 7\n"))
+    assert [f"{path} has ' 7': write plain numbers" in line for line in problems(*options)] == [
+        True
+    ]
+    path.write_text("".join(f"{number}\n" for number in range(20, 60)))
+    [problem] = problems(*options)
+    assert "20 of the 24 lines of 1k are not in 5k" in problem
+
+
 def test_several_teachers_are_averaged_by_the_cache(grid):
     steps = grid("--sizes", "1k", "--teachers", "teacher:1", "teacher:2")
     paths = ":".join(f"$WORK/models/teacher_seed{seed}/average.pt" for seed in (1, 2))
@@ -455,6 +490,10 @@ def test_a_smoke_run_is_small(script, multi30k, tmp_path):
     assert lines == (multi30k / "text" / "train.en").read_text().splitlines()[:24]
     args = script("experiment").parse_args(["--root", "r", "--smoke", "--work", str(tmp_path)])
     assert (args.sizes, args.seeds, args.results) == (["1k"], [1], tmp_path / "results")
+    apart = {
+        script("experiment").parse_args(["--root", "r", *words]).work for words in ([], ["--smoke"])
+    }
+    assert len(apart) == 2  # the real one would refuse the other's data
     words = script("experiment_inputs")._students(args)[0][0].options
     assert script("option_files").value_of(words, "--max-epoch") == "2"
 
@@ -471,6 +510,18 @@ def test_a_shell_reads_an_option_file_as_the_program_does(script, tmp_path):
         command = f"printf '%s\\n' $(sed 's/#.*//' {path})"
         said = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
         assert said.stdout.splitlines() == read_options(path)
+
+
+def test_a_size_without_an_option_file_is_refused():
+    done = subprocess.run(
+        ["bash", MULTI30K / "train_student.sh"],
+        env={**os.environ, "SIZE": "2k"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "error: SIZE=2k has no examples/multi30k/configs/2k.options" in done.stderr
 
 
 def test_all_bad_lines_of_an_option_file_are_named(script, tmp_path):
@@ -591,6 +642,25 @@ def test_a_row_has_mean_and_spread_and_p_of_every_seed(script):
     assert cells[2][4:7] == ["10.0", "20.0", ""]
     assert cells[3][-1] == "`--sizes 1k --arms kd --seeds 1 2`"
     assert "BLEU: `s:bleu`." in lines
+
+
+def test_seeds_that_were_not_trained_alike_are_no_row(script, tmp_path, capsys):
+    def write(seed, dropout):
+        name = f"1k_text_seed{seed}"
+        train = f"fairseq-train \\\n    --dropout {dropout} \\\n    --seed {seed} \\\n    --save-dir {name}"
+        run = {**result("1k", "text", seed, 10.0), "commands": ["prepare", train]}
+        run["scores"]["test_2016_flickr"]["hypotheses_sha256"] = name
+        (tmp_path / f"{name}.json").write_text(json.dumps(run))
+
+    tabulate = script("tabulate_results")
+    write(1, 0.3)
+    write(2, 0.3)
+    assert len(tabulate.read_results(tmp_path)[0]) == 2
+    write(2, 0.4)
+    assert tabulate.main(["--results", str(tmp_path)]) == 1
+    assert "1k_text_seed1 and 1k_text_seed2 are not of one experiment: '--dropout 0.3' became" in (
+        capsys.readouterr().err
+    )
 
 
 def test_results_of_teachers_alone_are_no_table(script, tmp_path, capsys):

@@ -353,6 +353,7 @@ class Recipe:
                 "PYTHON": "python",
             },
             **{"MULTI30K_ROOT": str(self._folder / "root"), "SUBSET": "50", "MORE": "64"},
+            "TEACHER_IMAGES": str(self.work / "images.h5"),
             **{"WORK": str(self.work), "ASK": str(ask), "ANSWER": str(answer), **variables},
         }
         command = ["bash", RECIPE / script, *map(str, arguments)]
