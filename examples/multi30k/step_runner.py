@@ -111,13 +111,20 @@ class StepRunner:
         self._record_path(name).unlink(missing_ok=True)
 
     def run(self, look: Callable[[], None], finished: Callable[[str], None]) -> None:
-        """Run all that is not finished. A step that fails takes those that need it along.
+        """Run all that is not finished, and what was made from it. A step that fails takes those that
+        need it along.
 
         Args:
             look: called several times a second.
             finished: called with the name of each step when it is finished.
         """
-        waiting = [name for name in self.steps if not self.is_finished(name)]
+        waiting: List[str] = []
+        for name, step in self.steps.items():
+            if not self.is_finished(name):
+                waiting.append(name)
+            elif any(need in waiting for need in step.needs):
+                self.forget(name)
+                waiting.append(name)
         noted = time.monotonic()
         try:
             while waiting or self._running:

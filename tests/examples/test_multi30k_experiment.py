@@ -574,6 +574,26 @@ def test_lines_stand_still_on_a_terminal_only(out, erased, script, tmp_path, mon
     assert out.getvalue() == line + "\x1b[1F\x1b[J" * erased + line
 
 
+def test_a_step_that_is_done_again_takes_those_after_it_along(script, tmp_path):
+    """Else translations of a model that is gone would pass for those of the next one."""
+    step = script("experiment_grid").Step
+    steps = [
+        step("train", 'date +%s%N > "$WORK/model"', ["model"]),
+        step("translate", 'cp -n "$WORK/model" "$WORK/text"', ["text"], ["train"]),
+    ]
+
+    def run():
+        runner = script("step_runner").StepRunner(tmp_path, steps, {"WORK": str(tmp_path)}, jobs=1)
+        done = []
+        runner.run(lambda: None, done.append)
+        return done
+
+    assert run() == ["train", "translate"] and not run()
+    (tmp_path / "model").unlink()
+    assert run() == ["train", "translate"]
+    assert (tmp_path / "text").read_text() == (tmp_path / "model").read_text()
+
+
 def test_a_log_over_two_calls(script, tmp_path):
     read = script("training_log").read_training_log
     assert read(tmp_path / "none").epochs == 0
