@@ -43,7 +43,7 @@ fairseq-train "$OUT/data" \
     --source-lang en \
     --target-lang de \
     --image-h5 "$WORK/images.h5" \
-    $(sed 's/#.*//' "$CONFIGS/masked-source.options" "$CONFIGS/image.options") \
+    $(sed 's/#.*//' "$CONFIGS/masked-source.options") \
     --valid-subset "${valid:-valid}" \
     --seed "$SEED" \
     --save-dir "$OUT/student" \
