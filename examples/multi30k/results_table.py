@@ -6,6 +6,8 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 from experiment_grid import ARMS, SIZES, TEST_SETS
 
 BASELINE = "text"
+COMPARISONS = "comparisons.json"
+"""the file of what is significant, beside the JSONs of the models"""
 NAMES = {
     "text": "text only",
     "image": "+ image",

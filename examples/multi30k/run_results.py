@@ -19,14 +19,14 @@ import torch
 from experiment_grid import ARMS, TARGET, Model
 from experiment_inputs import Inputs
 from experiment_progress import first_subset
-from results_table import current
-from step_runner import StepRunner, write_json
+from results_table import COMPARISONS, current
+from step_runner import StepRunner
 from training_log import read_training_log
 
 import caf_dkd_plugin
 from caf_dkd_plugin.evaluation.scores import REPORTED, paired_bootstrap, score
+from caf_dkd_plugin.evaluation.whole_file import write_json
 
-COMPARISONS = "comparisons.json"
 COMPARED = (
     *(("text", "image"), ("text", "kd"), ("text", "caf-dkd")),
     *(("kd", "caf-dkd"), ("image", "caf-dkd")),
@@ -47,6 +47,7 @@ class Results:
     """
 
     def __init__(self, folder: Path, inputs: Inputs, runner: StepRunner, threads: Optional[str]):
+        folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._inputs, self._runner = folder, inputs, runner
         self._threads = threads
 

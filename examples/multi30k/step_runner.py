@@ -19,7 +19,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Callable, Dict, List, Mapping, NamedTuple, Sequence
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from experiment_grid import Step
+
+from caf_dkd_plugin.evaluation.whole_file import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL = 0.2
@@ -28,15 +32,6 @@ NOTE = 30
 """seconds after which the time that a step has taken is written down again"""
 SECONDS_TO_END = 10
 """for a command that was asked to end, before it is killed"""
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write a file that is there only when it is complete; the same content gives the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(f"{path}.partial")
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 class _Running(NamedTuple):
@@ -161,7 +156,8 @@ class StepRunner:
             (self.folder / output).parent.mkdir(parents=True, exist_ok=True)
             mend_checkpoints(self.folder / output)
         before = self.seconds(name)
-        self.log(name).parent.mkdir(parents=True, exist_ok=True)
+        for path in (self.log(name), self._record_path(name)):
+            path.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, **self._variables}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         with open(self.log(name), "a", encoding="utf-8") as log:

@@ -12,10 +12,9 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
-from results_table import current, is_teacher, markdown, mixture_problems
+from results_table import COMPARISONS, current, is_teacher, markdown, mixture_problems
 
 RESULTS = Path(__file__).resolve().parent / "results"
-COMPARISONS = "comparisons.json"
 COMMAND = "python examples/multi30k/experiment.py --root $MULTI30K_ROOT --image-h5 $IMAGE_H5"
 
 

@@ -588,7 +588,8 @@ def test_a_step_that_is_done_again_takes_those_after_it_along(script, tmp_path):
         runner.run(lambda: None, done.append)
         return done
 
-    assert run() == ["train", "translate"] and not run()
+    assert run() == ["train", "translate"]
+    assert not run()
     (tmp_path / "model").unlink()
     assert run() == ["train", "translate"]
     assert (tmp_path / "text").read_text() == (tmp_path / "model").read_text()
