@@ -17,7 +17,8 @@ export PATH="$bin:$PATH"
 data=$out/data
 features=$out/features.h5
 pairs=200
-test=test3 # the held-out set: every sentence has its picture
+test=test3 # every sentence has its picture
+held_out=test_heldout # its name in Multi30k
 
 step() { printf '\n[%s +%ds] %s\n' "$(date +%H:%M:%S)" "$SECONDS" "$*"; }
 
@@ -198,5 +199,33 @@ if ((lines != 492)); then
 fi
 
 step "score"
-sacrebleu "$data/text/$test.de" --input "$out/hypotheses" --metrics bleu --format text | tee "$out/score"
-grep -q '^BLEU|.* = [0-9]' "$out/score"
+python -m caf_dkd_plugin evaluate \
+    --references "$data/text/$test.de" \
+    --target-lang de \
+    --system student "$out/generate.log" \
+    --system "the same as text" "$out/hypotheses" \
+    --json "$out/scores.json"
+
+step "does it look?"
+python -m caf_dkd_plugin image-awareness "$data" --path "$out/student/checkpoint_best.pt" \
+    --gen-subset valid1 \
+    --image-h5 "$features" \
+    --derangements 1 \
+    --beam 1 \
+    --json "$out/awareness.json"
+python -m caf_dkd_plugin plot-attention "$data" --path "$out/student/checkpoint_best.pt" \
+    --gen-subset valid1 \
+    --sentences 1 2 \
+    --image-h5 "$features" \
+    --images "$MULTI30K_ROOT/images" \
+    --output "$out/attention.png"
+
+step "mask the colours"
+python preprocess/mask_source.py \
+    --root "$MULTI30K_ROOT" \
+    --source en \
+    --target de \
+    --mask colours \
+    --output "$out/masked"
+grep -q vvv "$out/masked/text/$held_out.en"
+grep -q '"source": "red"' "$out/masked/text/$held_out.masked.jsonl"
