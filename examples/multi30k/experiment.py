@@ -161,7 +161,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
         "--results",
         metavar="DIR",
         type=Path,
-        help="the JSONs (default: results/ beside this program)",
+        help="the JSONs (default: results/ beside this program; with other --configs, WORK/results)",
     )
     add("--sizes", nargs="+", choices=SIZES, help="of the training set (default: all)")
     add("--arms", nargs="+", choices=ARMS, help="default: all; at the full size text and image")
@@ -201,7 +201,10 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
         args.seeds = args.seeds or [1]
     args.work = args.work or (SMOKE_WORK if args.smoke else WORK)
     args.sizes = args.sizes or list(SIZES)
-    args.results = args.results or (args.work / "results" if args.smoke else RESULTS)
+    trial = (
+        args.smoke or args.configs != CONFIGS
+    )  # never beside the results of the shipped settings
+    args.results = args.results or (args.work / "results" if trial else RESULTS)
     return args
 
 

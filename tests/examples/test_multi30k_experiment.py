@@ -494,6 +494,8 @@ def test_a_smoke_run_is_small(script, multi30k, tmp_path):
         script("experiment").parse_args(["--root", "r", *words]).work for words in ([], ["--smoke"])
     }
     assert len(apart) == 2  # the real one would refuse the other's data
+    trial = ["--root", "r", "--configs", "other", "--work", str(tmp_path)]
+    assert script("experiment").parse_args(trial).results == tmp_path / "results"
     words = script("experiment_inputs")._students(args)[0][0].options
     assert script("option_files").value_of(words, "--max-epoch") == "2"
 
