@@ -5,8 +5,11 @@ the type's unit roundoff, relative: 2^-11 for float16, 2^-8 for bfloat16.
 """
 
 import copy
+import importlib.machinery
 import logging
 import re
+import sys
+import types
 from typing import NamedTuple
 from unittest import mock
 
@@ -55,7 +58,7 @@ def teachers(cache_teacher, teacher, stock, data_bin, store, tmp_path_factory):
 def settings(parse, store):
     """A function that gives the settings of a training, changed as fairseq-hydra-train would.
 
-    fairseq-train takes --bf16 for a sign of a TPU; the settings themselves do not.
+    With a stock architecture fairseq-train takes --bf16 for a sign of a TPU; the settings do not.
     """
     cfg = parse("--image-h5", store, *KD, *NO_DROPOUT)
 
@@ -173,6 +176,27 @@ def test_the_first_update_is_that_of_float32(kind, changes, dtype, update):
 # -- whole commands -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("arch", ["cross_modal_rnn", "cross_modal_rnn_tiny"])
+@pytest.mark.parametrize("option", ["--bf16", "--memory-efficient-bf16"])
+def test_bf16_needs_no_tpu(arch, option, parse):
+    common = parse("--arch", arch, option).common
+    assert (common.bf16, common.tpu) == (True, False)
+
+
+@pytest.mark.parametrize("flags", [("--tpu",), ("--tpu", "--bf16")])
+def test_an_installed_tpu_is_left_alone(flags, parse, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_xla", types.ModuleType("torch_xla"))
+    sys.modules["torch_xla"].__spec__ = importlib.machinery.ModuleSpec("torch_xla", None)
+    assert parse("--arch", "cross_modal_rnn", *flags).common.tpu
+
+
+def test_fairseq_train_takes_bf16(train, generate, tmp_path):
+    trained = train(tmp_path, "--arch", "cross_modal_rnn", "--bf16", "--max-epoch", "1")
+    weights = torch.load(trained.last, weights_only=True)["model"]
+    assert all(torch.equal(weight, weight.bfloat16().float()) for weight in weights.values())
+    assert "\nH-" in generate(trained.last).out
+
+
 @pytest.mark.parametrize(
     ("kind", "precision"),
     [
@@ -218,9 +242,9 @@ def test_a_student_is_used_in_float16(student, fairseq, generate, data_bin, stor
 
 
 @pytest.mark.parametrize("option", ["--bf16", "--memory-efficient-bf16"])
-def test_bfloat16_by_fairseq_train_is_answered_with_what_to_do(option, train, tmp_path):
+def test_bfloat16_of_a_stock_model_is_answered_with_what_to_do(option, train, tmp_path):
     """fairseq takes the option for a sign of a TPU, on any machine."""
     with pytest.raises(
         ValueError, match=r"--bf16 asks fairseq-train for a TPU.* common\.bf16=true"
     ):
-        train(tmp_path, option)
+        train(tmp_path, "--arch", "lstm", option)

@@ -5,6 +5,7 @@ from typing import Optional
 
 from fairseq.dataclass.utils import merge_with_parent
 from fairseq.models import (
+    ARCH_CONFIG_REGISTRY,
     FairseqEncoderDecoderModel,
     register_model,
     register_model_architecture,
@@ -13,6 +14,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ...modules.scaled_embedding import ScaledEmbedding
+from ..bfloat16 import without_tpu
 from .config import CrossModalRNNConfig, setting_problems
 from .decoder import CrossModalRNNDecoder
 from .encoder import CrossModalRNNEncoder
@@ -86,6 +88,7 @@ def apply_preset(settings, **preset) -> None:
         ValueError: the preset is named, but its fields have the model's defaults.
     """
     if isinstance(settings, Namespace):
+        without_tpu(settings)
         for name, value in preset.items():
             setattr(settings, name, getattr(settings, name, value))
         settings.arch = "cross_modal_rnn"
@@ -102,6 +105,10 @@ def apply_preset(settings, **preset) -> None:
             f"{'; '.join(ignored)}. Write the model out, as in examples/quickstart/configs: "
             f"model: {{_name: cross_modal_rnn, {fields}}}"
         )
+
+
+# Registered with the model, and does nothing there.
+ARCH_CONFIG_REGISTRY["cross_modal_rnn"] = without_tpu
 
 
 @register_model_architecture("cross_modal_rnn", "cross_modal_rnn_tiny")

@@ -64,8 +64,8 @@ def option_problems(cfg: MultimodalTranslationConfig, model_cfg) -> List[str]:
             )
     if cfg.tpu and importlib.util.find_spec("torch_xla") is None:
         found.append(
-            "--bf16 asks fairseq-train for a TPU, and there is no torch_xla. Use --fp16, or "
-            "fairseq-hydra-train with common.bf16=true, which does not."
+            "with a stock --arch, --bf16 asks fairseq-train for a TPU, and there is no torch_xla. "
+            "Use --fp16, or fairseq-hydra-train with common.bf16=true, which does not."
         )
     if not 0 <= cfg.image_dropout <= 1:
         found.append(f"--image-dropout {cfg.image_dropout} must lie between 0 and 1")
