@@ -39,13 +39,37 @@ class OutputError(ValueError):
     """Text cannot be scored; the message has what is wrong, one line each."""
 
 
+def read_lines(path: Path) -> List[str]:
+    """The lines of a text file. They end at a line feed, with or without a carriage return, and nowhere
+    else.
+
+    Raises:
+        OutputError: it cannot be read, is empty, or is not UTF-8.
+    """
+    try:
+        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise OutputError(f"{path}, line {line}: not UTF-8 ({error}). Save it as UTF-8.") from error
+    if not text.strip():
+        raise OutputError(f"{path} is empty")
+    lines = text.split("\n")
+    if not lines[-1]:
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
+
+
 def read_text(path: Path) -> List[str]:
     """The lines of a plain text file, such as references.
 
     Raises:
         OutputError: it cannot be read, is empty, is not UTF-8, or its text is not detokenised.
     """
-    lines = _read_lines(path)
+    lines = read_lines(path)
     problems = _text_problems(lines, path)
     if problems:
         raise OutputError("\n".join(problems))
@@ -65,7 +89,7 @@ def read_translations(path: Path, references: Sequence[Sequence[str]]) -> List[s
         OutputError: as :func:`read_text` does, or there is not one translation for each sentence, or
             fairseq-generate had other sentences.
     """
-    lines = _read_lines(path)
+    lines = read_lines(path)
     count = len(references[0]) if references else None
     if any(_PRINTED.match(line) for line in lines):
         printed = _parse(lines)
@@ -84,6 +108,23 @@ def read_translations(path: Path, references: Sequence[Sequence[str]]) -> List[s
     if problems:
         raise OutputError("\n".join(problems))
     return translations
+
+
+def read_generate_output(path: Path, count: int) -> List[str]:
+    """What fairseq-generate has printed as the translations of a split, in its order; the best of each.
+
+    Args:
+        path: its saved output.
+        count: N, the sentences of the split.
+
+    Raises:
+        OutputError: as :func:`read_lines` does, or there is not one translation for each sentence.
+    """
+    printed = _parse(read_lines(path))
+    problems = _completeness_problems(printed, path, count)
+    if problems:
+        raise OutputError("\n".join(problems))
+    return [printed.best[number] for number in range(count)]
 
 
 def foreign_sentences(targets: Mapping[int, str], references: Sequence[Sequence[str]]) -> List[int]:
@@ -217,22 +258,3 @@ def _text_problems(lines: Sequence[str], path: Path) -> List[str]:
 def _numbers(numbers: Sequence[int]) -> str:
     """Sentences by fairseq's numbers, the first of them."""
     return in_short([str(number) for number in numbers])
-
-
-def _read_lines(path: Path) -> List[str]:
-    """Lines end at a line feed, with or without a carriage return, and nowhere else."""
-    try:
-        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be read: {error.strerror or error}") from error
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise OutputError(f"{path}, line {line}: not UTF-8 ({error}). Save it as UTF-8.") from error
-    if not text.strip():
-        raise OutputError(f"{path} is empty")
-    lines = text.split("\n")
-    if not lines[-1]:
-        lines.pop()
-    return [line.removesuffix("\r") for line in lines]

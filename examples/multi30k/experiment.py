@@ -4,9 +4,23 @@
 
 Every size of the training set is translated by students of four arms: ``text``, ``image`` (looks at
 images), ``kd`` (distilled from a teacher), ``caf-dkd`` (both). All see the same lines in the same
-subwords. Their settings are in configs/: SIZE.options for distilled students,
-SIZE-undistilled.options for the others, image.options for what those with images have besides,
-teacher.options.
+subwords. Those with images go on from the student of the same seed without (--init-from), which is
+trained for them.
+
+Four more arms, trained if --arms names them, have extra source text, which the teachers translate:
+``kd-substituted`` and ``kd-untranslated`` are distilled also on these synthetic pairs,
+``text-substituted`` and ``text-untranslated`` learn from the same pairs without a teacher's
+probabilities. ``substituted`` is text made of the size's own sources with words of the whole training
+set's sources in the place of their own (preprocess/substitute_words.py); ``untranslated`` are the
+sources of all training lines that the size does not have. No student sees the translations of these;
+the teachers may have learned from them.
+
+``lstm``, also only if --arms names it, is fairseq's own architecture beside the arm ``text``.
+
+The settings are in configs/: SIZE.options for distilled students, SIZE-undistilled.options for the
+others; image.options and going-on.options, substituted.options and untranslated.options for what
+students with these have besides; lstm.options; teacher.options. Of a flag that is there twice the last
+holds. A teacher looks at images if and only if its option file has --image-missing.
 
 Stopped at any moment and started again, it goes on where it was. Into WORK go data, checkpoints and logs;
 into --results one JSON a model, and what is significant between the arms (comparisons.json);
@@ -14,29 +28,35 @@ tabulate_results.py makes the table and the plots of them.
 """
 
 import argparse
-import logging
 import os
+import runpy
 import signal
 import sys
 import time
 from pathlib import Path
 from typing import Optional, Sequence
 
+if __name__ == "__main__":
+    runpy.run_path(str(Path(__file__).resolve().parents[2] / "caf_dkd_plugin" / "quiet_start.py"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "preprocess"))
 
-from experiment_grid import ARMS, SIZES, SOURCE, TARGET, VOCABULARY
+from experiment_grid import ARMS, SIZES, VOCABULARY
 from experiment_inputs import ExperimentError, Inputs, PreparationError, read_inputs
 from experiment_progress import Progress, duration
 from option_files import CONFIGS
 from run_results import Results
 from smoke_root import write_smoke_root
+from step_commands import SOURCE, TARGET
 from step_runner import StepRunner
+from substitute_words import COPIES
 
 from caf_dkd_plugin.command_line import positive
 from caf_dkd_plugin.data.one_writer import OneWriter, OtherWriterError
 
 WORK = Path("multi30k/experiment")
 SMOKE_WORK = Path("multi30k/smoke")
+SMOKE_COPIES = 2
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -113,9 +133,8 @@ def _show(inputs: Inputs, runner: StepRunner, variables: dict) -> None:
     """Print every command, to be typed in the repository's root."""
     for name, value in variables.items():
         print(f'export {name}="{value}"')
-    folders = [
-        f'"$WORK/{folder}"' for folder in ("caches", *(m.folder for m in inputs.grid.models))
-    ]
+    outputs = [Path(output) for step in runner.steps.values() for output in step.outputs]
+    folders = dict.fromkeys(f'"$WORK/{output.parent}"' for output in outputs)
     print(f"mkdir -p {' '.join(folders)}")
     for name, step in runner.steps.items():
         state = " (finished)" if runner.is_finished(name) else ""
@@ -164,7 +183,12 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
         help="the JSONs (default: results/ beside this program; with other --configs, WORK/results)",
     )
     add("--sizes", nargs="+", choices=SIZES, help="of the training set (default: all)")
-    add("--arms", nargs="+", choices=ARMS, help="default: all; at the full size text and image")
+    add(
+        "--arms",
+        nargs="+",
+        choices=ARMS,
+        help="default: text, image, kd and caf-dkd; at the full size text and image",
+    )
     add("--seeds", nargs="+", type=int, help="default: 1 2 3 at 1k and 5k, 1 at 10k and full")
     add(
         "--teachers",
@@ -177,10 +201,21 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
         "--teacher-subset",
         choices=("all", "rest", *(f"without-{size}" for size in SIZES if size != "full")),
         default="all",
-        help="lines that teachers learn from: all, those that the biggest distilled student does not "
+        help="lines that teachers learn from: all, those that the biggest student they teach does not "
         "have, or those that are not in a size",
     )
+    add(
+        "--copies",
+        type=positive,
+        help="of each sentence, with other words, for arms with substituted sources (default: "
+        f"{COPIES}; with --smoke {SMOKE_COPIES})",
+    )
     add("--vocab-size", type=positive, default=VOCABULARY, help=f"pieces (default: {VOCABULARY})")
+    add(
+        "--bf16",
+        action="store_true",
+        help="train in bfloat16, which pays on a GPU or a CPU that computes in it; not the arm lstm",
+    )
     add("--configs", metavar="DIR", type=Path, default=CONFIGS, help="folder of the option files")
     add(
         "--jobs",
@@ -201,6 +236,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
         args.seeds = args.seeds or [1]
     args.work = args.work or (SMOKE_WORK if args.smoke else WORK)
     args.sizes = args.sizes or list(SIZES)
+    args.copies = args.copies or (SMOKE_COPIES if args.smoke else COPIES)
     trial = (
         args.smoke or args.configs != CONFIGS
     )  # never beside the results of the shipped settings
@@ -227,5 +263,4 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 if __name__ == "__main__":
-    logging.root.setLevel(logging.WARNING)  # fairseq's import turns it up, one fork even to DEBUG
     sys.exit(main())

@@ -1,17 +1,21 @@
-"""The experiment's grid: what is trained on what, and the commands that do it.
+"""The experiment's grid: what is trained on what, and the commands that do it."""
 
-Commands are for a shell with the variables MULTI30K_ROOT, IMAGE_H5 and WORK. No path of a machine is
-in them, so that they can stand in a committed result, and a work folder can be moved.
-"""
-
-import re
-import shlex
-from dataclasses import dataclass, field
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
+from extra_sources import SUBSTITUTED, UNTRANSLATED, ExtraSources
 from option_files import value_of
+from step_commands import (
+    ALL_LINES,
+    BEAM,
+    SOURCE,
+    TARGET,
+    Step,
+    in_shared_subwords,
+    prepare,
+    shell,
+    work,
+)
 
-SOURCE, TARGET = "en", "de"
 SIZES: Dict[str, Optional[int]] = {"1k": 1000, "5k": 5000, "10k": 10000, "full": None}
 """pairs of a student's training set: ROOT/subsets/train_SIZE.lines, or where there is no such file the
 first so many; None: all"""
@@ -19,7 +23,6 @@ VOCABULARY = 2000
 """pieces of the sentencepiece model, made from the whole training set and shared by all"""
 TEST_SETS = ("test_2016_flickr", "test_heldout")
 """Multi30k's names"""
-BEAM = 5
 TOP_K = 8
 """symbols of each token that the teacher's cache keeps"""
 
@@ -29,33 +32,37 @@ class Arm(NamedTuple):
 
     images: bool
     teacher: bool
+    """whether it is distilled"""
+    extra: Optional[str] = None
+    """sources besides its own lines, which the teachers translate: a kind of ExtraSources"""
+    begins_as: Optional[str] = None
+    """the arm from whose student of the same seed its training goes on"""
+    options: Optional[str] = None
+    """name of the option file that it has in place of its size's"""
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether there is anything in it that teachers have said."""
+        return self.teacher or self.extra is not None
 
 
 ARMS = {
     "text": Arm(images=False, teacher=False),
-    "image": Arm(images=True, teacher=False),
+    "image": Arm(images=True, teacher=False, begins_as="text"),
     "kd": Arm(images=False, teacher=True),
-    "caf-dkd": Arm(images=True, teacher=True),
+    "caf-dkd": Arm(images=True, teacher=True, begins_as="kd"),
+    "text-substituted": Arm(images=False, teacher=False, extra=SUBSTITUTED),
+    "kd-substituted": Arm(images=False, teacher=True, extra=SUBSTITUTED),
+    "text-untranslated": Arm(images=False, teacher=False, extra=UNTRANSLATED),
+    "kd-untranslated": Arm(images=False, teacher=True, extra=UNTRANSLATED),
+    "lstm": Arm(images=False, teacher=False, options="lstm"),
 }
+PRIMARY = ("text", "image", "kd", "caf-dkd")
+"""the arms that see the same lines; trained if none are asked for"""
 UNDISTILLED = ("text", "image")
-"""the arms at the full size, where the teacher knows no more than the student, if none are asked for"""
+"""those of them at the full size, where the teacher knows no more than the student"""
 SEEDS = {"1k": (1, 2, 3), "5k": (1, 2, 3), "10k": (1,), "full": (1,)}
 """if none are asked for"""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A command line, and what it needs and makes."""
-
-    name: str
-    """for file names"""
-    command: str
-    outputs: List[str]
-    """paths in WORK"""
-    needs: List[str] = field(default_factory=list)
-    """names of the steps that come before it"""
-    facts: Dict[str, str] = field(default_factory=dict)
-    """what the outputs depend on besides the command and the steps before: name -> hash"""
 
 
 class Model(NamedTuple):
@@ -70,6 +77,8 @@ class Model(NamedTuple):
     """words of its option files"""
     images: bool
     is_teacher: bool = False
+    origin: Optional["Model"] = None
+    """the trained model that it goes on from"""
 
     @property
     def name(self) -> str:
@@ -102,9 +111,20 @@ class Model(NamedTuple):
         return f"{self.folder}/training"
 
     @property
+    def extra(self) -> Optional[ExtraSources]:
+        """What it learns from besides the lines of its size."""
+        kind = None if self.is_teacher else ARMS[self.arm].extra
+        return ExtraSources(self.size, kind) if kind else None
+
+    @property
+    def training_set(self) -> str:
+        """Name of what it learns from."""
+        return self.extra.name if self.extra else self.size
+
+    @property
     def data(self) -> str:
         """In WORK."""
-        return f"data/{self.size}"
+        return f"data/{self.training_set}"
 
     @property
     def training(self) -> str:
@@ -130,17 +150,6 @@ class Model(NamedTuple):
         return [self.training, *average, *map(self.translation, test_sets)]
 
 
-def shell(*words: str) -> str:
-    """A command line with a flag a line; words with $VARIABLES are expanded by the shell."""
-    quoted = [f'"{word}"' if "$" in word else shlex.quote(word) for word in words]
-    return re.sub(r" (?=--\w)", " \\\\\n    ", " ".join(quoted))
-
-
-def work(path: str) -> str:
-    """A path in WORK, for the shell."""
-    return f"$WORK/{path}"
-
-
 class Grid(NamedTuple):
     """What is to be done, and what was found out about the data for it."""
 
@@ -155,6 +164,8 @@ class Grid(NamedTuple):
     test_sets: Dict[str, str]
     """Multi30k's name -> fairseq's"""
     vocabulary: int
+    copies: int
+    """of each sentence of a size, with other words, for arms with substituted sources"""
     facts: Dict[str, str]
     """hashes of what is read: "text", of all splits; "images", of the store; "lines of SIZE" """
 
@@ -166,46 +177,53 @@ class Grid(NamedTuple):
     def steps(self) -> List[Step]:
         """All, each after those that it needs."""
         found = [self._whole_text()]
-        if self.teachers and self.unseen:
-            found += self._rest()
         sizes = dict.fromkeys(student.size for student in self.students)
+        extras = dict.fromkeys(student.extra for student in self.students if student.extra)
+        unseen = self.unseen if self.teachers else None
+        left_out = [unseen] if unseen else []
+        left_out += [extra.size for extra in extras if extra.kind == UNTRANSLATED]
+        found += [self._lines_without(size) for size in dict.fromkeys(left_out)]
+        if unseen:
+            found.append(self._rest())
         found += [self._subset(size, self.subsets[size]) for size in sizes if size != "full"]
         for teacher in self.teachers:
             found += self._of_model(teacher)
-        distilled = dict.fromkeys(s.size for s in self.students if ARMS[s.arm].teacher)
-        found += [self._cache(size) for size in distilled]
+        checkpoints = [teacher.checkpoint for teacher in self.teachers]
+        for extra in extras:
+            found += extra.steps(checkpoints, self._taught_by(), self.copies)
+        distilled = (s.training_set for s in self.students if ARMS[s.arm].teacher)
+        found += [self._cache(training_set) for training_set in dict.fromkeys(distilled)]
         for student in self.students:
             found += self._of_model(student)
         return found
 
     def _whole_text(self) -> Step:
-        command = self._prepare("full", "--vocab-size", str(self.vocabulary))
-        return Step("data.full", command, ["data/full"], facts={"text": self.facts["text"]})
+        vocabulary = ("--vocab-size", str(self.vocabulary))
+        command = prepare("$MULTI30K_ROOT", ALL_LINES, *vocabulary)
+        return Step("data.full", command, [ALL_LINES], facts={"text": self.facts["text"]})
 
-    def _rest(self) -> List[Step]:
-        """All lines but those of the size that the teachers do not see."""
-        name = f"without-{self.unseen}"
-        subset = self.subsets[self.unseen]
+    def _lines_without(self, size: str) -> Step:
+        """The numbers of all lines but those of a size."""
+        name = f"without-{size}"
+        subset = self.subsets[size]
         if subset.isdigit():
             command = f'seq {subset} {self.lines - 1} > "$WORK/{name}.lines"'
         else:
             command = (
-                f'tr -d \'\\r\' < "{subset}" > "$WORK/{self.unseen}.lines"\n'
-                f'seq 0 {self.lines - 1} | grep -vxFf "$WORK/{self.unseen}.lines" \\\n'
+                f'tr -d \'\\r\' < "{subset}" > "$WORK/{size}.lines"\n'
+                f'seq 0 {self.lines - 1} | grep -vxFf "$WORK/{size}.lines" \\\n'
                 f'    > "$WORK/{name}.lines"'
             )
-        lines = Step(f"lines.{name}", command, [f"{name}.lines"], [], self._lines_of(self.unseen))
-        return [lines, self._subset(name, work(f"{name}.lines"), lines.name)]
+        return Step(f"lines.{name}", command, [f"{name}.lines"], [], self._lines_of(size))
+
+    def _rest(self) -> Step:
+        """What the teachers learn from: all but the lines that they are not to see."""
+        name = f"without-{self.unseen}"
+        return self._subset(name, work(f"{name}.lines"), f"lines.{name}")
 
     def _subset(self, size: str, subset: str, *needs: str) -> Step:
-        pieces = work("data/full")
-        command = self._prepare(
-            size,
-            *("--subset", subset),
-            *("--sentencepiece", f"{pieces}/sentencepiece.model"),
-            *("--source-dictionary", f"{pieces}/dict.{SOURCE}.txt"),
-            *("--target-dictionary", f"{pieces}/dict.{TARGET}.txt"),
-        )
+        options = ("--subset", subset, *in_shared_subwords())
+        command = prepare("$MULTI30K_ROOT", f"data/{size}", *options)
         needed = ["data.full", *needs]
         return Step(f"data.{size}", command, [f"data/{size}"], needed, self._lines_of(size))
 
@@ -213,23 +231,21 @@ class Grid(NamedTuple):
         name = f"lines of {size}"
         return {name: self.facts[name]} if name in self.facts else {}
 
-    def _prepare(self, size: str, *options: str) -> str:
-        return shell(
-            *("python", "preprocess/prepare_multi30k.py", "--root", "$MULTI30K_ROOT"),
-            *("--source", SOURCE, "--target", TARGET, *options, "--output", work(f"data/{size}")),
-        )
+    def _taught_by(self) -> List[str]:
+        """Names of the steps after which the teachers can be asked."""
+        return [teacher.last_training_step for teacher in self.teachers]
 
-    def _cache(self, size: str) -> Step:
+    def _cache(self, training_set: str) -> Step:
         looking = [teacher for teacher in self.teachers if teacher.images]
         command = shell(
-            *("python", "preprocess/cache_teacher.py", work(f"data/{size}")),
+            *("python", "preprocess/cache_teacher.py", work(f"data/{training_set}")),
             *("--source-lang", SOURCE, "--target-lang", TARGET),
             *(self._images(looking[0]) if looking else ()),
             *("--teacher-path", ":".join(work(teacher.checkpoint) for teacher in self.teachers)),
-            *("--topk", str(TOP_K), "--output", work(f"caches/{size}.h5")),
+            *("--topk", str(TOP_K), "--output", work(f"caches/{training_set}.h5")),
         )
-        needs = [f"data.{size}", *(teacher.last_training_step for teacher in self.teachers)]
-        return Step(f"cache.{size}", command, [f"caches/{size}.h5"], needs)
+        needs = [f"data.{training_set}", *self._taught_by()]
+        return Step(f"cache.{training_set}", command, [f"caches/{training_set}.h5"], needs)
 
     def _of_model(self, model: Model) -> List[Step]:
         distilled = not model.is_teacher and ARMS[model.arm].teacher
@@ -238,12 +254,15 @@ class Grid(NamedTuple):
             *("--task", "multimodal_translation"),
             *("--source-lang", SOURCE, "--target-lang", TARGET),
             *(("--image-h5", "$IMAGE_H5") if model.images else ()),
-            *(("--teacher-cache", work(f"caches/{model.size}.h5")) if distilled else ()),
+            *(("--teacher-cache", work(f"caches/{model.training_set}.h5")) if distilled else ()),
+            *(("--init-from", work(model.origin.checkpoint)) if model.origin else ()),
             *model.options,
             *("--seed", str(model.seed), "--save-dir", work(model.save_dir)),
             *("--log-format", "json", "--log-interval", "50"),
         )
-        needs = [f"data.{model.size}", *([f"cache.{model.size}"] if distilled else [])]
+        needs = [f"data.{model.training_set}"]
+        needs += [f"cache.{model.training_set}"] if distilled else []
+        needs += [model.origin.last_training_step] if model.origin else []
         images = {"images": self.facts["images"]} if model.images else {}
         found = [Step(model.training, train, [model.save_dir], needs, images)]
         if model.averaged:

@@ -16,26 +16,29 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "preprocess"))
 
 from experiment_grid import (
     ARMS,
+    PRIMARY,
     SEEDS,
     SIZES,
-    SOURCE,
-    TARGET,
     TEST_SETS,
     UNDISTILLED,
+    Arm,
     Grid,
     Model,
 )
+from extra_sources import UNTRANSLATED
 from fairseq import options
 from multi30k_release import Split, read_splits, read_subset
 from option_files import read_options, value_of
 from preparation_error import PreparationError
+from step_commands import SOURCE, TARGET
 
 from caf_dkd_plugin.data.image_store import ImageStoreError
 from caf_dkd_plugin.data.joined_stores import Images, open_stores
 
 SET_BY_THE_PROGRAM = (
     *("--user-dir", "--task", "--source-lang", "--target-lang", "--seed", "--save-dir"),
-    *("--image-h5", "--teacher-path", "--teacher-cache", "--log-format", "--log-interval"),
+    *("--image-h5", "--teacher-path", "--teacher-cache", "--init-from"),
+    *("--log-format", "--log-interval"),
 )
 """of fairseq-train's flags, those that no option file may have"""
 BYTES_OF_A_MODEL = 200 * 2**20
@@ -86,14 +89,14 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
     problems += found
     unseen = _unseen(args.teacher_subset, students)
     teachers: List[Model] = []
-    if any(ARMS[student.arm].teacher for student in students):
+    if any(ARMS[student.arm].is_taught for student in students):
         teachers, found = _teachers(args, unseen)
         problems += found
     models = [*teachers, *students]
     problems += _option_problems(models)
     if unseen == "full":
         problems.append(
-            "--teacher-subset rest leaves the teacher nothing: the size full is to be distilled, and "
+            "--teacher-subset rest leaves the teacher nothing: the size full is to be taught, and "
             "has all lines. Give other --sizes or --arms."
         )
     with_images = any(model.images for model in models)
@@ -120,6 +123,7 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
             subsets[size] = f"$MULTI30K_ROOT/subsets/{path.name}" if path.is_file() else subset
             numbers[size] = attempt(read_subset, subset, lines) or []
         problems += _unseen_problems(args, unseen, students, numbers)
+        problems += _extra_problems(teachers, students, numbers)
         if unseen in subsets:
             seen_by_none = set(numbers[unseen])
             numbers[f"without-{unseen}"] = [n for n in range(lines) if n not in seen_by_none]
@@ -145,6 +149,7 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
         lines,
         test_sets,
         args.vocab_size,
+        args.copies,
         facts,
     )
     notes = [
@@ -158,25 +163,38 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
 
 def _students(args: argparse.Namespace) -> Tuple[List[Model], List[str]]:
     """The grid, and which option files cannot be read."""
-    found, problems = [], []
+    found: Dict[Tuple[str, str, int], Model] = {}
+    problems = []
     for size in args.sizes:
-        arms = args.arms or (UNDISTILLED if size == "full" else ARMS)
+        asked = args.arms or (UNDISTILLED if size == "full" else PRIMARY)
+        arms = {name: None for arm in asked for name in (ARMS[arm].begins_as, arm) if name}
         for seed in args.seeds or SEEDS[size]:
             for arm in arms:
-                images, distilled = ARMS[arm]
-                name = size if distilled else f"{size}-undistilled"
-                files = [f"{name}.options", *(["image.options"] if images else [])]
                 try:
-                    words = _options(args, files)
+                    words = _options(args, _option_files(size, ARMS[arm]))
                 except ValueError as error:
                     problems += str(error).splitlines()
                     continue
-                found.append(Model(size, arm, seed, words, images))
-    return found, list(dict.fromkeys(problems))
+                origin = found.get((size, ARMS[arm].begins_as, seed))
+                images = ARMS[arm].images
+                found[size, arm, seed] = Model(size, arm, seed, words, images, origin=origin)
+    return list(found.values()), list(dict.fromkeys(problems))
+
+
+def _option_files(size: str, arm: Arm) -> List[str]:
+    """A later file wins over those before it."""
+    names = [arm.options or (size if arm.teacher else f"{size}-undistilled")]
+    names += ["image"] if arm.images else []
+    names += ["going-on"] if arm.begins_as else []
+    names += [arm.extra] if arm.extra else []
+    return [f"{name}.options" for name in names]
 
 
 def _teachers(args: argparse.Namespace, unseen: Optional[str]) -> Tuple[List[Model], List[str]]:
-    """Those of --teachers, and what is wrong with them."""
+    """Those of --teachers, and what is wrong with them.
+
+    A teacher looks at images if and only if its option file has --image-missing.
+    """
     found, problems = [], []
     for word in args.teachers:
         name, _, seed = word.partition(":")
@@ -198,6 +216,8 @@ def _teachers(args: argparse.Namespace, unseen: Optional[str]) -> Tuple[List[Mod
 
 def _options(args: argparse.Namespace, files: Sequence[str]) -> List[str]:
     words = [word for name in files for word in read_options(args.configs / name)]
+    if args.bf16 and (value_of(words, "--arch") or "").startswith("cross_modal"):
+        words.append("--bf16")
     if args.smoke:
         words += ["--max-epoch", str(SMOKE_EPOCHS), "--validate-interval", "1"]
         # Of pieces one is right soon; fairseq-train fails where there is no BLEU to choose by.
@@ -208,12 +228,12 @@ def _options(args: argparse.Namespace, files: Sequence[str]) -> List[str]:
 
 
 def _unseen(subset: str, students: Sequence[Model]) -> Optional[str]:
-    """The size whose lines the teachers do not see: for "rest" the biggest that is distilled."""
+    """The size whose lines the teachers do not see: for "rest" the biggest that is taught."""
     if subset == "all":
         return None
     if subset != "rest":
         return subset.removeprefix("without-")
-    sizes = [student.size for student in students if ARMS[student.arm].teacher]
+    sizes = [student.size for student in students if ARMS[student.arm].is_taught]
     return max(sizes, key=list(SIZES).index, default=None)
 
 
@@ -237,7 +257,7 @@ def _unseen_problems(
             )
     if args.teacher_subset == "rest" and numbers[unseen]:
         hidden = set(numbers[unseen])
-        for size in dict.fromkeys(s.size for s in students if ARMS[s.arm].teacher):
+        for size in dict.fromkeys(s.size for s in students if ARMS[s.arm].is_taught):
             seen = set(numbers[size]) - hidden
             if seen:
                 problems.append(
@@ -245,6 +265,28 @@ def _unseen_problems(
                     f"not in {unseen}, so that the teacher would learn from them. Nest the subsets, or "
                     "run one size at a time."
                 )
+    return problems
+
+
+def _extra_problems(
+    teachers: Sequence[Model], students: Sequence[Model], numbers: Dict[str, List[int]]
+) -> List[str]:
+    """Why there would be no extra sources, or nobody to translate them."""
+    with_extra = [student for student in students if student.extra]
+    arms = " ".join(dict.fromkeys(student.arm for student in with_extra))
+    problems = [
+        f"--teachers {teacher.arm} looks at images (its options have --image-missing), but the extra "
+        f"sources of --arms {arms} have none. Give teachers that read text only."
+        for teacher in teachers
+        if teacher.images and arms
+    ]
+    for extra in dict.fromkeys(student.extra for student in with_extra):
+        have, lines = len(numbers[extra.size]), len(numbers["full"])
+        if extra.kind == UNTRANSLATED and have == lines:
+            problems.append(
+                f"--sizes {extra.size} has all {lines} lines, so that none is left for the arms "
+                f"with {UNTRANSLATED} sources. Give other --sizes or --arms."
+            )
     return problems
 
 
@@ -325,7 +367,7 @@ def _machine_problems(folder: Path, models: int) -> List[str]:
     found = []
     programs = Path(sys.executable).parent
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
-    for program in ("fairseq-train", "fairseq-generate", "python"):
+    for program in ("fairseq-train", "fairseq-generate", "fairseq-interactive", "python"):
         if not shutil.which(program, path=path):
             found.append(f"there is no {program} in {programs} or on the PATH; install the plugin")
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())

@@ -81,6 +81,7 @@ class Progress:
         self._models = {model.training: model for model in grid.models}
         self._runner, self._pairs, self._jobs = runner, pairs, jobs
         self._out = out or sys.stdout
+        self._grid = grid
         self._drawn = 0
         self._next = 0.0
 
@@ -142,10 +143,19 @@ class Progress:
             done = min(1.0, self._log(model).epochs / max_epoch(model))
         return Work(
             f"{model.size}_{model.arm}",
-            self._pairs[model.size] * max_epoch(model),
+            self._pairs_of(model) * max_epoch(model),
             done,
             self._runner.seconds(model.training),
         )
+
+    def _pairs_of(self, model: Model) -> int:
+        """In an epoch. What is to be translated yet counts with all that it can become."""
+        own, extra = self._pairs[model.size], model.extra
+        if extra is None:
+            return own
+        made = extra.pairs_made(self._runner.folder)
+        most = extra.most_pairs(own, self._grid.lines, self._grid.copies)
+        return own + (most if made is None else made)
 
     def _erase(self) -> None:
         if self._drawn:

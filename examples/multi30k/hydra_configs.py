@@ -7,18 +7,21 @@ train_student.sh do with their default paths. A setting is changed in its option
 """
 
 import argparse
-import logging
+import runpy
 import sys
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
+if __name__ == "__main__":
+    runpy.run_path(str(Path(__file__).resolve().parents[2] / "caf_dkd_plugin" / "quiet_start.py"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from experiment_grid import SIZES, SOURCE, TARGET
+from experiment_grid import SIZES
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 from option_files import CONFIGS, read_options
+from step_commands import SOURCE, TARGET
 
 import caf_dkd_plugin  # noqa: F401  registers what the option files name
 
@@ -102,5 +105,4 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
 
 
 if __name__ == "__main__":
-    logging.root.setLevel(logging.WARNING)  # fairseq's import turns it up, one fork even to DEBUG
     main()

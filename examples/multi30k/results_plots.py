@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Dict, List, Sequence
 
 import matplotlib
-from experiment_grid import ARMS, SIZES, TEST_SETS
+from experiment_grid import ARMS, PRIMARY, SIZES, TEST_SETS
+from extra_sources import SUBSTITUTED, UNTRANSLATED
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 from results_table import NAMES, is_teacher, rows
 
-COLOURS = dict(zip(ARMS, ("#7f7f7f", "#1f77b4", "#ff7f0e", "#d62728")))
+COLOURS = dict(zip(PRIMARY, ("#7f7f7f", "#1f77b4", "#ff7f0e", "#d62728")))
+DRAWN = [name for name, arm in ARMS.items() if arm.options is None]
+DASHES = {None: "-", SUBSTITUTED: "-.", UNTRANSLATED: ":"}
+"""of arms with extra sources, which have the colour of the arm without these"""
 matplotlib.use("svg")
 matplotlib.rcParams.update(
     {
@@ -31,7 +35,7 @@ def bleu_over_size(results: Sequence[dict]) -> Figure:
     )
     table = rows(results)
     for axis, name in zip(axes[0], shown):
-        for arm in ARMS:
+        for arm in DRAWN:
             mine = [row for row in table if row.arm == arm and row.values(name, "bleu")]
             if not mine:
                 continue
@@ -39,9 +43,9 @@ def bleu_over_size(results: Sequence[dict]) -> Figure:
             values = [row.values(name, "bleu") for row in mine]
             means = [statistics.fmean(one) for one in values]
             spreads = [statistics.stdev(one) if len(one) > 1 else 0.0 for one in values]
-            axis.plot(pairs, means, marker="o", color=COLOURS[arm], label=NAMES[arm])
+            axis.plot(pairs, means, marker="o", **_line(arm), label=NAMES[arm])
             low, high = zip(*((m - s, m + s) for m, s in zip(means, spreads)))
-            axis.fill_between(pairs, low, high, color=COLOURS[arm], alpha=0.2, linewidth=0)
+            axis.fill_between(pairs, low, high, color=_line(arm)["color"], alpha=0.2, linewidth=0)
         for row in table:
             if is_teacher(row.runs[0]) and row.values(name, "bleu"):
                 level = statistics.fmean(row.values(name, "bleu"))
@@ -67,11 +71,11 @@ def learning_curves(results: Sequence[dict]) -> Figure:
     )
     for axis, size in zip(axes[0], sizes):
         labelled: Dict[str, None] = {}
-        for one in [one for arm in ARMS for one in _of(students, size, arm)]:
+        for one in [one for arm in DRAWN for one in _of(students, size, arm)]:
             arm = one["arm"]
             epochs, bleu = zip(*one["validation_bleu"]) if one["validation_bleu"] else ((), ())
             label = None if arm in labelled else NAMES[arm]
-            axis.plot(epochs, bleu, color=COLOURS[arm], linewidth=1, label=label)
+            axis.plot(epochs, bleu, **_line(arm), linewidth=1, label=label)
             labelled[arm] = None
         axis.set_title(size)
         axis.set_xlabel("epoch")
@@ -85,6 +89,13 @@ def save(figure: Figure, path: Path) -> None:
     """As SVG; the same figure gives the same bytes."""
     figure.savefig(path, format="svg", metadata={"Date": None})
     pyplot.close(figure)
+
+
+def _line(arm: str) -> Dict[str, str]:
+    """How matplotlib draws an arm."""
+    images, teacher, extra = ARMS[arm][:3]
+    alike = next(one for one in PRIMARY if ARMS[one][:2] == (images, teacher))
+    return {"color": COLOURS[alike], "linestyle": DASHES[extra]}
 
 
 def _of(results: Sequence[dict], size: str, arm: str) -> List[dict]:

@@ -13,6 +13,11 @@ NAMES = {
     "image": "+ image",
     "kd": "+ distillation",
     "caf-dkd": "both (CAF-DKD)",
+    "text-substituted": "text only + substituted sources",
+    "kd-substituted": "+ distillation + substituted sources",
+    "text-untranslated": "text only + untranslated sources",
+    "kd-untranslated": "+ distillation + untranslated sources",
+    "lstm": "fairseq's lstm, text only",
 }
 """of the arms, for people"""
 
@@ -48,6 +53,11 @@ def rows(results: Sequence[dict]) -> List[Row]:
             else (1, list(SIZES).index(row.size), arms.index(row.arm), "")
         ),
     )
+
+
+def is_result(content: object) -> bool:
+    """Whether a JSON is of a model."""
+    return isinstance(content, dict) and {"name", "size", "arm", "seed", "scores"} <= set(content)
 
 
 def is_teacher(result: dict) -> bool:
@@ -97,13 +107,15 @@ def mixture_problems(results: Sequence[dict]) -> List[str]:
 
 def _recipe(run: dict) -> List[str]:
     """What a run was made by and from, line by line, but for its name and its seed."""
-    own = [
-        command.replace(run["name"], "NAME").replace(f"--seed {run['seed']} ", "")
-        if run["name"] in command
-        else command
-        for command in run["commands"]
-    ]
-    lines = [line.strip(" \\") for command in own for line in command.splitlines()]
+    commands = run["commands"]
+    for name in filter(None, (run["name"], run.get("origin"))):
+        commands = [
+            command.replace(name, "NAME").replace(f"--seed {run['seed']} ", "")
+            if name in command
+            else command
+            for command in commands
+        ]
+    lines = [line.strip(" \\") for command in commands for line in command.splitlines()]
     return [f"{run['pairs']} pairs", f"features {run['features']}", *lines]
 
 
@@ -128,6 +140,12 @@ def significance(row: Row, test_set: str, comparisons: Sequence[dict]) -> str:
     return ", ".join(probability(found.get(run["seed"])) for run in row.runs)
 
 
+def pairs(result: dict) -> str:
+    """For people: the real ones, and the synthetic ones if there are any."""
+    synthetic = result.get("synthetic_pairs")
+    return f"{result['pairs']:,}" + (f" + {synthetic:,}" if synthetic else "")
+
+
 def probability(p: Optional[float]) -> str:
     """For people."""
     return "-" if p is None else f"{p:.3f}"
@@ -149,7 +167,7 @@ def markdown(results: Sequence[dict], comparisons: Sequence[dict], command: str)
     lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     for row in rows(results):
         teacher = is_teacher(row.runs[0])
-        cells = ["" if teacher else row.size, f"{row.runs[0]['pairs']:,}"]
+        cells = ["" if teacher else row.size, pairs(row.runs[0])]
         cells += [row.arm if teacher else NAMES[row.arm], str(len(row.runs))]
         for name in shown:
             cells += [spread(row.values(name, metric)) for metric in ("bleu", "chrf")]
@@ -170,7 +188,14 @@ def _notes(results: Sequence[dict], command: str) -> List[str]:
         "the seeds; p: sacreBLEU's paired bootstrap against the text-only student of the same size and "
         "seed. Tokenised BLEU (lower-cased, Moses) is for comparison with earlier papers only."
     ]
+    extra = any(result.get("synthetic_pairs") for result in results)
+    going_on = any(result.get("origin") for result in results)
     for what, values in (
+        ("Pairs after a +", ["the teachers' translations of extra sources"] if extra else []),
+        (
+            "Minutes with images",
+            ["of going on from the student without, seed by seed"] if going_on else [],
+        ),
         ("BLEU", _signatures(results, "bleu")),
         ("chrF", _signatures(results, "chrf")),
         ("tokenised BLEU", _signatures(results, "tokenised_bleu")),

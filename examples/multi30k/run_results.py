@@ -9,31 +9,36 @@ import hashlib
 import json
 import os
 import platform
-import re
 import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional
 
 import torch
-from experiment_grid import ARMS, TARGET, Model
+from experiment_grid import ARMS, Model
 from experiment_inputs import Inputs
 from experiment_progress import first_subset
-from results_table import COMPARISONS, current
+from extra_sources import SUBSTITUTED
+from results_table import COMPARISONS, current, is_result
+from step_commands import TARGET
 from step_runner import StepRunner
 from training_log import read_training_log
 
 import caf_dkd_plugin
+from caf_dkd_plugin.evaluation.outputs import read_generate_output
 from caf_dkd_plugin.evaluation.scores import REPORTED, paired_bootstrap, score
 from caf_dkd_plugin.evaluation.whole_file import write_json
 
 COMPARED = (
     *(("text", "image"), ("text", "kd"), ("text", "caf-dkd")),
     *(("kd", "caf-dkd"), ("image", "caf-dkd")),
+    *(("text", "text-substituted"), ("text", "kd-substituted")),
+    *(("kd", "kd-substituted"), ("text-substituted", "kd-substituted")),
+    *(("text", "text-untranslated"), ("text", "kd-untranslated")),
+    *(("kd", "kd-untranslated"), ("text-untranslated", "kd-untranslated")),
+    ("lstm", "text"),
 )
 """baseline, system"""
-
-_HYPOTHESIS = re.compile(r"^H-(\d+)\t[^\t]*\t(.*)$", re.MULTILINE)
 
 
 class Results:
@@ -75,9 +80,11 @@ class Results:
             "name": model.name,
             "size": model.size,
             "pairs": self._inputs.pairs[model.size],
+            "synthetic_pairs": model.extra.pairs_made(runner.folder) if model.extra else None,
             "arm": "teacher" if model.is_teacher else model.arm,
             "seed": model.seed,
             "asked": self._asked(model),
+            "origin": model.origin.name if model.origin else None,
             "teacher": self._teacher(model),
             "features": self._features() if model.images else None,
             "vocabulary": grid.vocabulary,
@@ -103,8 +110,8 @@ class Results:
         """
         path = self._folder / COMPARISONS
         known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        results = [read_result(one) for one in self._folder.glob("*.json") if one != path]
-        found = {_key(entry): entry for entry in current(known, results)}
+        there = [read_result(one) for one in self._folder.glob("*.json") if one != path]
+        found = {_key(entry): entry for entry in current(known, list(filter(is_result, there)))}
         models = {(m.size, m.seed, m.arm): m for m in self._inputs.grid.students}
         for size, seed in dict.fromkeys((m.size, m.seed) for m in self._inputs.grid.students):
             for baseline, system in COMPARED:
@@ -161,7 +168,7 @@ class Results:
 
     def _hypotheses(self, model: Model, name: str) -> List[str]:
         path = self._runner.folder / model.translations(name)
-        return read_hypotheses(path, len(self._references(name)))
+        return read_generate_output(path, len(self._references(name)))
 
     def _sha256(self, model: Model, name: str) -> str:
         return hashlib.sha256("\n".join(self._hypotheses(model, name)).encode()).hexdigest()
@@ -188,13 +195,16 @@ class Results:
             return None
         grid = self._inputs.grid
         words = ["--sizes", model.size, "--arms", model.arm, "--vocab-size", str(grid.vocabulary)]
-        if ARMS[model.arm].teacher:
+        if model.extra and model.extra.kind == SUBSTITUTED:
+            words += ["--copies", str(grid.copies)]
+        words += ["--bf16"] if "--bf16" in model.options else []
+        if ARMS[model.arm].is_taught:
             words += ["--teachers", *(f"{one.arm}:{one.seed}" for one in grid.teachers)]
             words += ["--teacher-subset", f"without-{grid.unseen}" if grid.unseen else "all"]
         return " ".join(words)
 
     def _teacher(self, model: Model) -> Optional[Dict[str, object]]:
-        if model.is_teacher or not ARMS[model.arm].teacher:
+        if model.is_teacher or not ARMS[model.arm].is_taught:
             return None
         teachers = self._inputs.grid.teachers
         models = {}
@@ -211,18 +221,6 @@ class Results:
         return {**description, "kind": store.kind, "images": len(store), "shape": store.shape[1:]}
 
 
-def read_hypotheses(path: Path, count: int) -> List[str]:
-    """The translations in fairseq-generate's output, in the order of the test set.
-
-    Raises:
-        ValueError: not every sentence has one.
-    """
-    found = {int(n): text for n, text in _HYPOTHESIS.findall(path.read_text(encoding="utf-8"))}
-    if sorted(found) != list(range(count)):
-        raise ValueError(f"{path} has translations of {len(found)} sentences, not of {count}")
-    return [found[number] for number in range(count)]
-
-
 def read_result(path: Path) -> Optional[Dict]:
     """A model's JSON; None where there is none."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
@@ -231,7 +229,7 @@ def read_result(path: Path) -> Optional[Dict]:
 def versions() -> Dict[str, str]:
     """Of what the figures may depend on."""
     fairseq = "fairseq" if sys.version_info < (3, 11) else "fairseq-fixed"
-    names = ("torch", fairseq, "sacrebleu", "sentencepiece")
+    names = ("torch", fairseq, "sacrebleu", "sacremoses", "sentencepiece")
     found = {name: metadata.version(name) for name in names}
     return {"python": platform.python_version(), **found, "caf-dkd": caf_dkd_plugin.__version__}
 

@@ -21,7 +21,7 @@ from typing import Callable, Dict, List, Mapping, NamedTuple, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from experiment_grid import Step
+from step_commands import Step
 
 from caf_dkd_plugin.evaluation.whole_file import write_json
 

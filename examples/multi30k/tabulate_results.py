@@ -12,7 +12,14 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
-from results_table import COMPARISONS, current, is_teacher, markdown, mixture_problems
+from results_table import (
+    COMPARISONS,
+    current,
+    is_result,
+    is_teacher,
+    markdown,
+    mixture_problems,
+)
 
 RESULTS = Path(__file__).resolve().parent / "results"
 COMMAND = "python examples/multi30k/experiment.py --root $MULTI30K_ROOT --image-h5 $IMAGE_H5"
@@ -22,19 +29,27 @@ def read_results(folder: Path) -> Tuple[List[dict], List[dict]]:
     """The JSONs of the models, and the comparisons of their translations.
 
     Raises:
-        ValueError: there are no results of students, a file cannot be read, or the seeds of a row were
-            not trained alike.
+        ValueError: there are no results of students, files cannot be read or are something else, or the
+            seeds of a row were not trained alike.
     """
-    results, comparisons = [], []
+    results, comparisons, problems = [], [], []
     for path in sorted(folder.glob("*.json")):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"{path} is no JSON: {error}") from error
+            problems.append(f"{path} is no JSON: {error}")
+            continue
         if path.name == COMPARISONS:
             comparisons = content
-        else:
+        elif is_result(content):
             results.append(content)
+        else:
+            problems.append(
+                f"{path} is no result of experiment.py: it does not say of which model it is, and "
+                "with which scores. Keep it in another folder."
+            )
+    if problems:
+        raise ValueError("\n".join(problems))
     if all(map(is_teacher, results)):
         raise ValueError(
             f"{folder} has {len(results)} JSONs of models, and none of a student; "

@@ -1,20 +1,33 @@
 #!/usr/bin/env bash
 # The student: few pairs with their images, distilled from the teacher, or from what cache_teacher.sh
 # wrote down of it; with TEACHER= (empty) the same student without one. The settings are those of its
-# size, in configs/. Run from the repository's root.
+# size, in configs/. Where each line has an image of its own, a student learns the images by heart:
+# train it with IMAGES= (empty) first, and go on from that one, in another SAVE, with
+# INIT=.../checkpoint_best.pt. Run from the repository's root.
 set -euo pipefail
 
 WORK=${WORK:-multi30k}                                   # what prepare.sh made
 DATA=${DATA:-$WORK/student-data}
 TEACHER=${TEACHER-$WORK/teacher/checkpoint_best.pt}      # or several, separated by colons
 CACHE=${CACHE:-}                                         # instead of the teacher
+IMAGES=${IMAGES-$WORK/images.h5}
+INIT=${INIT:-}                                           # a trained student without images
 SAVE=${SAVE:-$WORK/student}
 SEED=${SEED:-1}
 SIZE=${SIZE:-1k}                                         # 1k, 5k, 10k or full: whose settings
 CONFIGS=${CONFIGS:-examples/multi30k/configs}
 
 settings=$CONFIGS/$SIZE.options
-inputs=(--image-h5 "$WORK/images.h5")
+inputs=()
+more=()
+if [[ -n $IMAGES ]]; then
+    inputs+=(--image-h5 "$IMAGES")
+    more+=("$CONFIGS/image.options")
+fi
+if [[ -n $INIT ]]; then
+    inputs+=(--init-from "$INIT")
+    more+=("$CONFIGS/going-on.options")
+fi
 if [[ -n $CACHE ]]; then
     inputs+=(--teacher-cache "$CACHE")
 elif [[ -n $TEACHER ]]; then
@@ -30,7 +43,7 @@ fairseq-train "$DATA" \
     --source-lang en \
     --target-lang de \
     "${inputs[@]}" \
-    $(sed 's/#.*//' "$settings" "$CONFIGS/image.options") \
+    $(sed 's/#.*//' "$settings" "${more[@]}") \
     --seed "$SEED" \
     --save-dir "$SAVE" \
     --log-format simple \

@@ -11,11 +11,14 @@ one, or with --closest-to the one closest to the sentence's real translation: Ki
 """
 
 import argparse
-import logging
 import os
+import runpy
 import sys
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Sequence
+
+if __name__ == "__main__":
+    runpy.run_path(str(Path(__file__).resolve().parents[2] / "caf_dkd_plugin" / "quiet_start.py"))
 
 from sacrebleu.metrics import BLEU
 
@@ -255,5 +258,4 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 if __name__ == "__main__":
-    logging.root.setLevel(logging.WARNING)  # fairseq's import turns it up, one fork even to DEBUG
     sys.exit(main())

@@ -2,7 +2,12 @@ import random
 
 import pytest
 
-from caf_dkd_plugin.evaluation.outputs import OutputError, read_text, read_translations
+from caf_dkd_plugin.evaluation.outputs import (
+    OutputError,
+    read_generate_output,
+    read_text,
+    read_translations,
+)
 
 TRANSLATIONS = ["Ein Hund.", "", "Zwei\u2028Hunde, 3 Katzen", "D-1 ist ein Ort", "Ende"]
 LOG = "2026-01-01 00:00:00 | INFO | fairseq_cli.generate | loading model(s) from x.pt"
@@ -148,6 +153,15 @@ def test_the_references_of_another_split(write):
     assert read_translations(path, some) == TRANSLATIONS
     unknown = [line.replace("▁target", "<<unk>>") for line in printed()]
     assert read_translations(write(unknown), other) == TRANSLATIONS
+
+
+def test_output_is_read_without_references_if_the_number_of_sentences_is_known(write):
+    path = write(printed())
+    assert read_generate_output(path, 5) == TRANSLATIONS
+    for count, message in ((6, "1 are missing: 5"), (4, "4 are too many")):
+        with pytest.raises(OutputError, match=message):
+            read_generate_output(path, count)
+    assert read_generate_output(write(block(0, "in ▁pieces .")), 1) == ["in ▁pieces ."]
 
 
 def test_references_are_known_in_another_form(write):

@@ -1,6 +1,5 @@
 """The experiment's program on a tiny Multi30k: killed, gone on with, refused; and its parts."""
 
-import importlib
 import io
 import json
 import os
@@ -17,137 +16,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MULTI30K = ROOT / "examples" / "multi30k"
-LINES = {"train": 64, "val": 20, "test_2016_flickr": 6}
-SUBSETS = {"1k": 24, "5k": 40}
-EPOCHS = {"1k-undistilled": 12}
-"""of the training that is killed; of the others 2"""
-OPTIONS = """# tiny; BLEU of the pieces, of which one is right after few updates already
---arch cross_modal_rnn_tiny
---encoder-embed-dim 32
---encoder-hidden-size 32
---decoder-embed-dim 32
---decoder-hidden-size 32
---fusion-dim 16
---fusion-heads 2
---fusion-ffn-dim 32
---share-all-embeddings  # as at full size
---criterion {criterion}
---optimizer adam
---lr 0.01
---batch-size 8
---max-epoch {epochs}
---num-workers 0
---ignore-unused-valid-subsets
---eval-bleu
---eval-bleu-args {{"beam":1,"max_len_b":20}}
---best-checkpoint-metric bleu
---maximize-best-checkpoint-metric
-"""
-
-
-@pytest.fixture(scope="module")
-def script():
-    """A function that imports one of the experiment's modules."""
-    with mock.patch.object(sys, "path", [str(MULTI30K), *sys.path]):
-        yield importlib.import_module
-
-
-def write_options(folder):
-    folder.mkdir()
-    for size in SUBSETS:
-        for name, criterion in (
-            (size, "kd_label_smoothed_cross_entropy"),
-            (f"{size}-undistilled", "label_smoothed_cross_entropy"),
-        ):
-            options = OPTIONS.format(criterion=criterion, epochs=EPOCHS.get(name, 2))
-            (folder / f"{name}.options").write_text(options + "--no-epoch-checkpoints\n")
-    teacher = OPTIONS.format(criterion="label_smoothed_cross_entropy", epochs=2)
-    averaged = "--image-missing mask\n--keep-last-epochs 2\n"
-    (folder / "teacher.options").write_text(teacher + averaged)
-    (folder / "image.options").write_text("--image-missing mask\n--image-dropout 0.1\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def multi30k(corpus, tmp_path_factory):
-    """A Multi30k of a few sentences, with two subsets and without the held-out test set."""
-    root = tmp_path_factory.mktemp("multi30k")
-    (root / "text").mkdir()
-    (root / "subsets").mkdir()
-    for name, split in (("train", "train"), ("val", "valid"), ("test_2016_flickr", "test")):
-        for suffix in ("en", "de", "images"):
-            lines = (corpus / "text" / f"{split}.{suffix}").read_text().splitlines()
-            text = "".join(f"{line}\n" for line in lines[: LINES[name]])
-            (root / "text" / f"{name}.{suffix}").write_text(text)
-    for size, count in SUBSETS.items():
-        numbers = "".join(f"{number}\n" for number in range(count))
-        (root / "subsets" / f"train_{size}.lines").write_text(numbers)
-    return root
-
-
-class Experiment:
-    """A grid of two sizes and two arms, on the tiny Multi30k."""
-
-    def __init__(self, folder, root, store, commands):
-        self.folder, self.work, self.results = folder, folder / "work", folder / "results"
-        self.configs = write_options(folder / "configs")
-        self._command = [
-            *(commands / "python", MULTI30K / "experiment.py", "--root", root),
-            *("--image-h5", store, "--work", self.work, "--results", self.results),
-            *("--configs", self.configs, "--vocab-size", "200"),
-            *("--sizes", *SUBSETS, "--arms", "text", "caf-dkd", "--seeds", "1"),
-        ]
-
-    def start(self, *options):
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([*map(str, [*self._command, *options])], cwd=ROOT, **pipes)
-
-    def run(self, *options):
-        """(exit code, stdout, stderr)"""
-        process = self.start(*options)
-        out, errors = process.communicate(timeout=300)
-        return process.returncode, out, errors
-
-    def log(self, step):
-        path = self.work / "logs" / f"{step}.log"
-        return path.read_text() if path.exists() else ""
-
-    def record(self, step):
-        return json.loads((self.work / "steps" / f"{step}.json").read_text())
-
-    def result(self, name):
-        return json.loads((self.results / f"{name}.json").read_text())
-
-    def files(self):
-        """Everything that was made, with its time."""
-        found = [path for folder in (self.work, self.results) for path in folder.rglob("*")]
-        return {path: path.stat().st_mtime_ns for path in found if path.is_file()}
-
-
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory):
-    """The folder of python, fairseq-train and fairseq-generate, which start at once."""
-    folder = tmp_path_factory.mktemp("warm")
-    server = subprocess.Popen(
-        [sys.executable, Path(__file__).parent / "warm_commands.py", folder],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    while "ready" not in (line := server.stdout.readline()):
-        assert line, "the server has ended"
-    yield folder / "bin"
-    server.kill()
-    server.wait()
-
-
 KILLED = "1k_text_seed1.train"
 
 
 @pytest.fixture(scope="module")
-def finished(multi30k, store, commands, tmp_path_factory):
+def finished(tiny_experiment, tmp_path_factory):
     """The experiment, killed in the middle of a training and started again: -> (it, stdout)."""
-    experiment = Experiment(tmp_path_factory.mktemp("experiment"), multi30k, store, commands)
+    options = ("--sizes", "1k", "5k", "--arms", "text", "caf-dkd")
+    experiment = tiny_experiment(tmp_path_factory.mktemp("experiment"), *options)
     process = experiment.start()
     last = experiment.work / "models" / "1k_text_seed1" / "training" / "checkpoint_last.pt"
     while not last.exists():
@@ -175,7 +51,8 @@ def test_a_killed_training_goes_on(finished):
 
 def test_every_student_and_the_teacher_have_their_json(finished, multi30k):
     experiment, out = finished
-    names = {f"{size}_{arm}_seed1" for size in SUBSETS for arm in ("text", "caf-dkd")}
+    arms = ("text", "kd", "caf-dkd")  # caf-dkd goes on from kd
+    names = {f"{size}_{arm}_seed1" for size in experiment.subsets for arm in arms}
     found = {path.stem for path in experiment.results.glob("*.json")}
     assert found == names | {"teacher_seed1", "comparisons"}
     assert f"{multi30k} has no test_heldout" in out
@@ -186,15 +63,15 @@ def test_every_student_and_the_teacher_have_their_json(finished, multi30k):
         scores = result["scores"]
         assert list(scores) == ["test_2016_flickr"]
         assert "tok:13a" in scores["test_2016_flickr"]["bleu"]["signature"]
-        assert scores["test_2016_flickr"]["lines"] == LINES["test_2016_flickr"]
+        assert scores["test_2016_flickr"]["lines"] == experiment.lines["test_2016_flickr"]
         size = result["size"]
-        assert result["pairs"] == SUBSETS.get(size, LINES["train"])
-        epochs = EPOCHS.get(f"{size}-undistilled", 2) if result["arm"] == "text" else 2
+        assert result["pairs"] == experiment.subsets.get(size, experiment.lines["train"])
+        epochs = experiment.epochs.get(f"{size}-undistilled", 2) if result["arm"] == "text" else 2
         assert [epoch for epoch, _ in result["validation_bleu"]] == [*range(1, epochs + 1)]
         assert result["epochs"] == epochs
         assert result["updates"] == epochs * -(-result["pairs"] // 8)
         assert result["parameters"] > 10_000
-        assert result["versions"]["torch"]
+        assert {"torch", "sacrebleu", "sacremoses"} <= set(result["versions"])
 
 
 def test_arms_differ_by_what_defines_them(finished):
@@ -208,10 +85,22 @@ def test_arms_differ_by_what_defines_them(finished):
     assert (
         taught["bleu"]["test_2016_flickr"] == teacher["scores"]["test_2016_flickr"]["bleu"]["value"]
     )
-    (train,) = [c for c in both["commands"] if "--teacher-cache" in c]
+    first, train = [c for c in both["commands"] if "--teacher-cache" in c]
+    assert "--image-h5" not in first
     assert '--image-h5 "$IMAGE_H5"' in train
     assert "--image-dropout 0.1" in train
     assert not [c for c in text["commands"] if "--image-h5" in c or "--teacher" in c]
+
+
+def test_a_student_with_images_goes_on_from_the_one_without(finished):
+    experiment, _ = finished
+    both = experiment.result("1k_caf-dkd_seed1")
+    assert both["origin"] == "1k_kd_seed1"
+    assert experiment.result("1k_kd_seed1")["origin"] is None
+    start = "models/1k_kd_seed1/training/checkpoint_best.pt"
+    assert f'--init-from "$WORK/{start}"' in both["commands"][-2]
+    assert f"{start}: " in experiment.log("1k_caf-dkd_seed1.train")
+    assert "taken: decoder.output_projection.weight" in experiment.log("1k_caf-dkd_seed1.train")
 
 
 def test_the_last_epochs_of_the_teacher_are_averaged(finished):
@@ -226,12 +115,14 @@ def test_the_last_epochs_of_the_teacher_are_averaged(finished):
 def test_arms_are_compared(finished):
     experiment, _ = finished
     entries = json.loads((experiment.results / "comparisons.json").read_text())
-    assert [entry["size"] for entry in entries] == ["1k", "5k"]
+    pairs = [("kd", "caf-dkd"), ("text", "caf-dkd"), ("text", "kd")]
+    assert [(entry["size"], entry["baseline"], entry["system"]) for entry in entries] == [
+        (size, *pair) for size in ("1k", "5k") for pair in pairs
+    ]
     for entry in entries:
-        assert (entry["baseline"], entry["system"]) == ("text", "caf-dkd")
         before, after = (
             experiment.result(f"{entry['size']}_{arm}_seed1")["scores"]["test_2016_flickr"]
-            for arm in ("text", "caf-dkd")
+            for arm in (entry["baseline"], entry["system"])
         )
         difference = after["chrf"]["value"] - before["chrf"]["value"]
         assert entry["chrf"]["difference"] == pytest.approx(difference, abs=0.011)
@@ -244,11 +135,13 @@ def test_a_comparison_with_other_translations_does_not_stay(finished, tmp_path):
     kept = {path: path.read_bytes() for path in experiment.results.iterdir()}
     comparisons = experiment.results / "comparisons.json"
     before = json.loads(comparisons.read_text())
-    stale = [{**before[0], "hypotheses_sha256": ["0", "1"]}, *before[1:]]
+    number = [entry["baseline"] for entry in before].index("text")
+    changed = before.pop(number)
+    stale = [*before, {**changed, "hypotheses_sha256": ["0", "1"]}]
     comparisons.write_text(json.dumps(stale))
     code, _, errors = experiment.run("--arms", "caf-dkd")
     assert code == 0, errors
-    assert json.loads(comparisons.read_text()) == before[1:]
+    assert json.loads(comparisons.read_text()) == before
     for path, content in kept.items():
         path.write_bytes(content)
 
@@ -258,7 +151,7 @@ def test_the_second_call_does_nothing(finished):
     before = experiment.files()
     code, out, errors = experiment.run()
     assert code == 0, errors
-    assert "5 of 5 trainings, 16 of 16 steps" in out
+    assert "7 of 7 trainings, 20 of 20 steps" in out
     assert experiment.files() == before
 
 
@@ -304,8 +197,23 @@ def test_dry_run_prints_the_commands(finished, tmp_path):
     assert code == 0, errors
     assert not (tmp_path / "new").exists()
     assert f'export WORK="{tmp_path}/new"' in out
-    assert out.count("fairseq-train") == out.count("fairseq-generate") == 5
-    assert out.count("\n# ") == 16
+    assert out.count("fairseq-train") == out.count("fairseq-generate") == 7
+    assert out.count("\n# ") == 20
+
+
+def test_bf16_is_for_all_models_but_stock_ones(finished, tmp_path):
+    experiment, _ = finished
+    (experiment.configs / "lstm.options").write_text(
+        "--arch lstm\n--criterion label_smoothed_cross_entropy\n--max-epoch 1\n--batch-size 8\n--eval-bleu\n"
+    )
+    code, out, errors = experiment.run(
+        *("--dry-run", "--work", tmp_path / "new", "--bf16", "--arms", "kd", "lstm")
+    )
+    assert code == 0, errors
+    trainings = [step for step in out.split("\n# ") if "fairseq-train" in step]
+    assert len(trainings) == 5
+    for training in trainings:
+        assert ("--bf16" in training) != ("--arch lstm" in training)
 
 
 def test_table_and_plots(finished, script):
@@ -319,9 +227,8 @@ def test_table_and_plots(finished, script):
     assert [path.read_bytes() for path in made] == first
     assert all(len(content) < 100_000 for content in first)
     rows = [line for line in first[0].decode().splitlines() if line.startswith("| ")]
-    assert [row.split(" | ")[2] for row in rows[2:]] == [
-        *("teacher", "text only", "both (CAF-DKD)", "text only", "both (CAF-DKD)")
-    ]
+    students = ["text only", "+ distillation", "both (CAF-DKD)"]
+    assert [row.split(" | ")[2] for row in rows[2:]] == ["teacher", *students, *students]
     assert all(0 < float(row.split(" | ")[6]) <= 1 for row in rows[2:] if "CAF-DKD" in row)
     with mock.patch.dict(sys.modules, {"results_plots": None, "matplotlib": None}):
         made[0].unlink()
@@ -332,26 +239,6 @@ def test_table_and_plots(finished, script):
 
 
 # -- what is checked before -----------------------------------------------------------------------
-
-
-@pytest.fixture
-def problems(script, multi30k, store, tmp_path):
-    """A function that gives what is wrong with a command line, with option files of its own."""
-    configs = write_options(tmp_path / "configs")
-
-    def read(*options, change=lambda configs: None):
-        experiment, inputs = script("experiment"), script("experiment_inputs")
-        change(configs)
-        paths = ["--root", multi30k, "--configs", configs, "--work", tmp_path / "work"]
-        sizes = ["--sizes", "1k", "5k", "--image-h5", store]
-        args = experiment.parse_args([*map(str, [*paths, *sizes, *options])])
-        try:
-            inputs.read_inputs(args)
-        except inputs.ExperimentError as error:
-            return error.problems
-        return []
-
-    return read
 
 
 def test_all_problems_are_reported_at_once(problems, tmp_path):
@@ -414,21 +301,6 @@ def test_missing_images_are_refused_unless_masked(problems, write_store, multi30
 
 
 # -- the grid -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def grid(script, problems, multi30k, store, tmp_path):
-    """A function that gives the steps of a command line, by name."""
-
-    def steps(*options):
-        problems()  # writes the option files
-        paths = ["--root", multi30k, "--work", tmp_path, "--image-h5", store]
-        words = [*paths, "--configs", tmp_path / "configs", *options]
-        args = script("experiment").parse_args([*map(str, words)])
-        made = script("experiment_inputs").read_inputs(args).grid.steps()
-        return {step.name: step for step in made}
-
-    return steps
 
 
 def test_a_teacher_of_the_rest_has_seen_no_line_of_the_biggest_student(grid, multi30k, tmp_path):
@@ -567,7 +439,7 @@ class Terminal(io.StringIO):
 def test_lines_stand_still_on_a_terminal_only(out, erased, script, tmp_path, monkeypatch):
     module = script("experiment_progress")
     runner = script("step_runner").StepRunner(tmp_path, [], {}, jobs=1)
-    nothing = script("experiment_grid").Grid([], [], {}, None, 1, {}, 200, {"text": ""})
+    nothing = script("experiment_grid").Grid([], [], {}, None, 1, {}, 200, 60, {"text": ""})
     progress = module.Progress(nothing, runner, {}, 1, out)
     monkeypatch.setattr(module.time, "monotonic", iter([100, 100.5, 161]).__next__)
     for _ in range(3):
@@ -578,7 +450,7 @@ def test_lines_stand_still_on_a_terminal_only(out, erased, script, tmp_path, mon
 
 def test_a_step_that_is_done_again_takes_those_after_it_along(script, tmp_path):
     """Else translations of a model that is gone would pass for those of the next one."""
-    step = script("experiment_grid").Step
+    step = script("step_commands").Step
     steps = [
         step("train", 'date +%s%N > "$WORK/model"', ["model"]),
         step("translate", 'cp -n "$WORK/model" "$WORK/text"', ["text"], ["train"]),
@@ -684,6 +556,24 @@ def test_seeds_that_were_not_trained_alike_are_no_row(script, tmp_path, capsys):
     assert "1k_text_seed1 and 1k_text_seed2 are not of one experiment: '--dropout 0.3' became" in (
         capsys.readouterr().err
     )
+
+
+def test_seeds_that_go_on_from_their_own_student_are_a_row(script, tmp_path):
+    def training(arm, seed, *options):
+        words = ["fairseq-train", *options, f"--seed {seed}", f"--save-dir 1k_{arm}_seed{seed}"]
+        return " \\\n    ".join(words)
+
+    def runs(dropout):
+        for seed in (1, 2):
+            origin = f"1k_text_seed{seed}"
+            first = training("text", seed, f"--dropout {dropout if seed == 2 else 0.3}")
+            then = training("image", seed, f"--init-from {origin}")
+            made = result("1k", "image", seed, 10.0)
+            yield {**made, "commands": [first, then], "origin": origin}
+
+    mixture_problems = script("results_table").mixture_problems
+    assert mixture_problems(list(runs(0.3))) == []
+    assert len(mixture_problems(list(runs(0.4)))) == 1
 
 
 def test_results_of_teachers_alone_are_no_table(script, tmp_path, capsys):

@@ -2,8 +2,9 @@
 
     python warm_commands.py FOLDER
 
-writes FOLDER/bin/{python,fairseq-train,fairseq-generate}, says "ready", and runs what is typed as one of
-these in a fork: real processes, which can be killed, without the seconds that the imports take.
+writes FOLDER/bin/{python,fairseq-train,fairseq-generate,fairseq-interactive}, says "ready", and runs
+what is typed as one of these in a fork: real processes, which can be killed, without the seconds that
+the imports take.
 """
 
 import contextlib
@@ -35,6 +36,7 @@ def serve(folder: Path) -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     import sacrebleu  # noqa: F401
     import torch
+    import torch._dynamo  # optimizers import it
     from fairseq import options  # noqa: F401
 
     import caf_dkd_plugin  # noqa: F401
@@ -45,7 +47,7 @@ def serve(folder: Path) -> None:
     listener.bind(str(folder / "socket"))
     listener.listen()
     (folder / "bin").mkdir()
-    for name in ("python", "fairseq-train", "fairseq-generate"):
+    for name in ("python", "fairseq-train", "fairseq-generate", "fairseq-interactive"):
         program = folder / "bin" / name
         program.write_text(COMMAND.format(python=sys.executable, address=str(folder / "socket")))
         program.chmod(0o755)
