@@ -10,7 +10,12 @@ and lets torch load fairseq's checkpoints safely (see :mod:`.checkpoints.allow_l
 :class:`Translator` translates with a trained model.
 """
 
+import sys
+
 __version__ = "0.1.0"
+
+if sys.argv[:1] == ["-m"]:  # so Python says while it looks for the module of `python -m`
+    from . import quiet_start  # noqa: F401
 
 from .checkpoints.allow_list import allow_fairseq_classes
 

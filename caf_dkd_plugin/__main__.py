@@ -5,7 +5,6 @@
 
 import argparse
 import importlib
-import logging
 import sys
 from pathlib import Path
 from typing import Sequence
@@ -38,5 +37,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    logging.root.setLevel(logging.WARNING)  # fairseq's import turns it up, one fork even to DEBUG
     sys.exit(main(sys.argv[1:]))

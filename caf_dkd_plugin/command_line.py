@@ -1,6 +1,9 @@
 """What the command lines of our own programs have in common."""
 
 import argparse
+import tempfile
+from pathlib import Path
+from typing import List
 
 
 def positive(text: str) -> int:
@@ -17,3 +20,16 @@ def not_negative(text: str) -> int:
     if number < 0:
         raise argparse.ArgumentTypeError(f"{number} is a negative number")
     return number
+
+
+def destination_problems(option: str, path: Path) -> List[str]:
+    """Why a file cannot be written, to be said before the work; `option` names it."""
+    if path.is_dir():
+        return [f"{option} {path} is a folder; name the file to write"]
+    if not path.parent.is_dir():
+        return [f"{option} {path}: there is no folder {path.parent}"]
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        return [f"{option} {path}: {path.parent} cannot be written to: {error.strerror}"]
+    return []

@@ -52,7 +52,7 @@ def load_models(
 
 
 def _check_files(paths: List[str]) -> None:
-    """Say of every file what fairseq would stumble over in one of them."""
+    """Say of every file what fairseq would stumble over in one of them; reads no weights."""
     problems = []
     for path in paths:
         try:

@@ -10,13 +10,16 @@ where it was. Until it is finished the cache is called FILE.h5.partial.
 
 import argparse
 import hashlib
-import logging
 import math
+import runpy
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+if __name__ == "__main__":
+    runpy.run_path(str(Path(__file__).resolve().parents[1] / "caf_dkd_plugin" / "quiet_start.py"))
 
 import numpy as np
 import torch
@@ -350,5 +353,4 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 if __name__ == "__main__":
-    logging.root.setLevel(logging.WARNING)  # fairseq's import turns it up, one fork even to DEBUG
     sys.exit(main())

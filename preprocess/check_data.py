@@ -8,13 +8,16 @@ Sentences in a third language, which a teacher reads, must go with those of the 
 """
 
 import argparse
-import logging
 import os
 import re
+import runpy
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Set
+
+if __name__ == "__main__":
+    runpy.run_path(str(Path(__file__).resolve().parents[1] / "caf_dkd_plugin" / "quiet_start.py"))
 
 from fairseq.data import Dictionary, data_utils
 
@@ -319,5 +322,4 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 if __name__ == "__main__":
-    logging.root.setLevel(logging.WARNING)  # fairseq's import turns it up, one fork even to DEBUG
     sys.exit(main())

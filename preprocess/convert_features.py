@@ -23,11 +23,14 @@ Letters: N images, R regions, D feature size, H and W rows and columns of a grid
 
 import argparse
 import hashlib
-import logging
+import runpy
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+if __name__ == "__main__":
+    runpy.run_path(str(Path(__file__).resolve().parents[1] / "caf_dkd_plugin" / "quiet_start.py"))
 
 import numpy as np
 from tqdm import tqdm
@@ -44,12 +47,8 @@ from caf_dkd_plugin.data.feature_layouts import (
     arrange,
 )
 from caf_dkd_plugin.data.image_ids import ImageIdsError, in_short
-from caf_dkd_plugin.data.image_store import (
-    Description,
-    ImageStore,
-    ImageStoreError,
-    ImageStoreWriter,
-)
+from caf_dkd_plugin.data.image_store import Description, ImageStore, ImageStoreError
+from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
 
 _BLOCK_BYTES = 64 * 2**20
 
@@ -357,5 +356,4 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 if __name__ == "__main__":
-    logging.root.setLevel(logging.WARNING)  # fairseq's import turns it up, one fork even to DEBUG
     sys.exit(main())

@@ -10,12 +10,15 @@ FILE.h5.partial. With --raw the store holds the pixels, for a CNN that runs insi
 """
 
 import argparse
-import logging
 import os
+import runpy
 import sys
 import time
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+if __name__ == "__main__":
+    runpy.run_path(str(Path(__file__).resolve().parents[1] / "caf_dkd_plugin" / "quiet_start.py"))
 
 import numpy as np
 import torch
@@ -26,12 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from caf_dkd_plugin.command_line import positive
 from caf_dkd_plugin.data.image_ids import ImageIdsError, read_image_ids
-from caf_dkd_plugin.data.image_store import (
-    Description,
-    ImageStore,
-    ImageStoreError,
-    ImageStoreWriter,
-)
+from caf_dkd_plugin.data.image_store import Description, ImageStore, ImageStoreError
+from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
 from caf_dkd_plugin.data.photographs import features_description, pixels_description
 from caf_dkd_plugin.data.pictures import load_picture
 from caf_dkd_plugin.modules.visual_backbone import (
@@ -347,5 +346,4 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 if __name__ == "__main__":
-    logging.root.setLevel(logging.WARNING)  # fairseq's import turns it up, one fork even to DEBUG
     sys.exit(main())

@@ -14,10 +14,10 @@ FILES = "files"
 
 def is_finished(output: Path, settings: dict, overwrite: bool) -> bool:
     """Whether the folder was made from these settings; raise where it was made from others."""
+    if output.exists() and not output.is_dir():
+        raise PreparationError([f"--output {output} is a file; give a folder"])
     if not output.exists() or overwrite:
         return False
-    if not output.is_dir():
-        raise PreparationError([f"--output {output} is a file; give a folder"])
     try:
         found = json.loads((output / SETTINGS).read_text("utf-8"))
     except (OSError, ValueError):
@@ -49,7 +49,11 @@ def move(partial: Path, output: Path, settings: dict) -> None:
         for name in json.loads(record.read_text("utf-8"))[FILES]:
             (output / name).unlink(missing_ok=True)
         record.unlink()
-    files = sorted(str(path.relative_to(partial)) for path in partial.rglob("*") if path.is_file())
+    files = sorted(
+        str(path.relative_to(partial))
+        for path in partial.rglob("*")
+        if path.is_symlink() or path.is_file()
+    )
     for name in files:
         (partial / name).replace(output / name)
     shutil.rmtree(partial)

@@ -23,12 +23,15 @@ makes it one piece of a model that is trained on the masked text, and a few piec
 import argparse
 import hashlib
 import json
-import logging
+import runpy
 import shutil
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+if __name__ == "__main__":
+    runpy.run_path(str(Path(__file__).resolve().parents[1] / "caf_dkd_plugin" / "quiet_start.py"))
 
 from tqdm import tqdm
 
@@ -50,6 +53,8 @@ from caf_dkd_plugin.evaluation.masked_words import (
 )
 
 PLACEHOLDER = "vvv"
+LINK = "images"
+"""to the photographs, where find_layout looks for them"""
 
 
 class MaskedSplit(NamedTuple):
@@ -171,6 +176,11 @@ def read_inputs(args: argparse.Namespace) -> Tuple[List[Split], List[Concept], L
         attempt(read_root, args.root, pair) if args.root else attempt(read_texts, args.text, pair)
     )
     splits, absent = read or ([], [])
+    problems += [
+        f"{split.name} has no lines in {args.source}; there is nothing to mask"
+        for split in splits
+        if not len(split)
+    ]
     if not problems:
         problems += _placeholder_problems(args, splits, concepts)
     if problems:
@@ -228,11 +238,9 @@ def mask(args: argparse.Namespace) -> None:
     (partial / "splits.tsv").write_text(_as_tsv(table), "utf-8")
     by_concept = _concept_table(done, concepts, args.source, args.target)
     (partial / "concepts.tsv").write_text(_as_tsv(by_concept), "utf-8")
+    if args.root:
+        _link_pictures(partial, args)
     move(partial, args.output, settings)
-    pictures = args.root and find_layout(args.root).pictures.resolve()
-    link = args.output / "images"
-    if pictures and pictures.is_dir() and not link.exists():
-        link.symlink_to(pictures, target_is_directory=True)
     print(f"wrote {args.output}, with {args.placeholder} for each masked word")
     for name, *numbers in table:
         print(f"{name:18}" + "".join(f"{number:>16}" for number in numbers))
@@ -248,6 +256,13 @@ def _write(folder: Path, one: MaskedSplit) -> None:
     if split.image_ids is not None:
         write_image_ids(folder / f"{split.name}.images", split.image_ids)
     write_masked_words(folder / f"{split.name}.masked.jsonl", one.scorable)
+
+
+def _link_pictures(folder: Path, args: argparse.Namespace) -> None:
+    """Link the photographs of --root, unless the output has a folder of its own for them."""
+    pictures, there = find_layout(args.root).pictures.resolve(), args.output / LINK
+    if pictures.is_dir() and (there.is_symlink() or not there.exists()):
+        (folder / LINK).symlink_to(pictures, target_is_directory=True)
 
 
 def _split_table(done: Sequence[MaskedSplit]) -> List[List]:
@@ -328,15 +343,21 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command; the exit code."""
+    args = parse_args(argv)
     try:
-        mask(parse_args(argv))
+        mask(args)
     except PreparationError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
+        return 1
+    except OSError as error:  # those of the inputs are PreparationErrors
+        print(
+            f"error: --output {args.output} cannot be written: {error}. Give another folder.",
+            file=sys.stderr,
+        )
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    logging.root.setLevel(logging.WARNING)  # fairseq's import turns it up, one fork even to DEBUG
     sys.exit(main())

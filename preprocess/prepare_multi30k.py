@@ -18,12 +18,15 @@ train.en-de.fr.bin ..., dict.fr.txt, text/train.fr.
 """
 
 import argparse
-import logging
 import os
+import runpy
 import shutil
 import sys
 from pathlib import Path
 from typing import Optional, Sequence
+
+if __name__ == "__main__":
+    runpy.run_path(str(Path(__file__).resolve().parents[1] / "caf_dkd_plugin" / "quiet_start.py"))
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -208,5 +211,4 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 if __name__ == "__main__":
-    logging.root.setLevel(logging.WARNING)  # fairseq's import turns it up, one fork even to DEBUG
     sys.exit(main())

@@ -23,7 +23,8 @@ import numpy as np
 import pytest
 import torch
 
-from caf_dkd_plugin.data.image_store import Description, ImageStoreWriter
+from caf_dkd_plugin.data.image_store import Description
+from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGIN = ROOT / "caf_dkd_plugin"

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import caf_dkd_plugin.tasks.multimodal_translation as task_module
-from caf_dkd_plugin.data.image_store import Description, ImageStore, ImageStoreWriter
+from caf_dkd_plugin.data.image_store import Description, ImageStore
+from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
 
 KD = ("--criterion", "kd_label_smoothed_cross_entropy")
 VALIDATION = ("--task", "multimodal_translation", "--batch-size", "8", "--num-workers", "0")

@@ -22,6 +22,7 @@ ALLOWED = {
 NO_FAIRSEQ = [
     "modules/",
     "data/image_store.py",
+    "data/image_store_writer.py",
     "data/image_ids.py",
     "data/pictures.py",
     "data/joined_stores.py",
@@ -41,6 +42,7 @@ NO_FAIRSEQ = [
 ]
 NO_TORCH = [
     "data/image_store.py",
+    "data/image_store_writer.py",
     "data/image_ids.py",
     "data/pictures.py",
     "data/joined_stores.py",

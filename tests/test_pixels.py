@@ -9,7 +9,8 @@ import torchvision
 from fairseq import checkpoint_utils, tasks
 from fairseq.optim.fp16_optimizer import FP16Optimizer
 
-from caf_dkd_plugin.data.image_store import ImageStore, ImageStoreWriter
+from caf_dkd_plugin.data.image_store import ImageStore
+from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
 from caf_dkd_plugin.data.photographs import pixels_description
 from caf_dkd_plugin.modules.visual_backbone import VisualBackbone
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from argparse import Namespace
 
+import pytest
 from fairseq import utils
 
 import caf_dkd_plugin
@@ -57,6 +58,28 @@ def test_after_a_plain_import(root):
     assert caf_dkd_plugin.__version__
 
 
-def test_the_module_prints_its_folder(root):
-    output = run(["-m", "caf_dkd_plugin"], root).stdout
-    assert output == f"{root / 'caf_dkd_plugin'}\n"
+def test_the_module_prints_its_folder_and_nothing_else(root):
+    ended = run(["-m", "caf_dkd_plugin"], root)
+    assert (ended.stdout, ended.stderr) == (f"{root / 'caf_dkd_plugin'}\n", "")
+
+
+def test_a_command_says_nothing_else(root, tmp_path):
+    text = tmp_path / "text"
+    text.write_text("Ein Hund bellt die Katze an.\n")
+    words = f"evaluate --references {text} --target-lang de --system a {text}"
+    ended = run(["-m", "caf_dkd_plugin", *words.split()], root)
+    assert "100.0" in ended.stdout
+    assert ended.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["cache_teacher", "check_data", "mask_source", "prepare_multi30k"])
+def test_a_script_says_nothing_else(root, name, tmp_path):
+    """Those that import fairseq before the plugin, or after it."""
+    ended = run([str(root / "preprocess" / f"{name}.py"), "--help"], tmp_path)
+    assert ended.stdout.startswith(f"usage: {name}.py")
+    assert ended.stderr == ""
+
+
+def test_whoever_imports_the_plugin_keeps_fairseqs_logging(root):
+    script = "import logging; import caf_dkd_plugin; print(logging.root.level < logging.WARNING)"
+    assert run(["-c", script], root).stdout == "True\n"

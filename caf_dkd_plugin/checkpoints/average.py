@@ -18,7 +18,7 @@ from typing import Any, Dict, List, Optional, Sequence
 import torch
 from torch import Tensor
 
-from ..command_line import positive
+from ..command_line import destination_problems, positive
 from ..data.dictionaries import first_difference
 from ..data.image_ids import in_short
 from .load import CheckpointError, load_checkpoint
@@ -136,13 +136,9 @@ def write_average(paths: Sequence[Path], output: Path) -> None:
     Raises:
         CheckpointError: everything that is wrong with any of them; nothing is written then.
     """
-    problems, states = [], []
+    problems, states = destination_problems("--output", output), []
     if any(output.exists() and path.exists() and output.samefile(path) for path in paths):
         problems.append(f"--output {output} is one of the inputs, and would replace it")
-    if not output.parent.is_dir():
-        problems.append(f"--output {output}: there is no folder {output.parent}")
-    if output.is_dir():
-        problems.append(f"--output {output} is a folder; name the file to write")
     for path in paths:
         try:
             states.append(load_checkpoint(path))

@@ -23,8 +23,10 @@ def load_checkpoint(path: PathLike) -> Dict[str, Any]:
     The tensors are mapped: one that nobody uses, such as the optimiser's state, is not read.
 
     Raises:
-        CheckpointError: there is no such file, it is damaged, or fairseq has not written it.
+        CheckpointError: there is no such file, it is a folder or damaged, or fairseq has not written it.
     """
+    if os.path.isdir(path):
+        raise CheckpointError([f"{path} is a folder; name a checkpoint in it"])
     if not os.path.isfile(path):
         raise CheckpointError([f"{path} does not exist"])
     mappable = zipfile.is_zipfile(path)  # files from before torch 1.6 are not

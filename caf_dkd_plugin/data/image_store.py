@@ -1,6 +1,7 @@
 """The image store: one HDF5 file of image features (or pixels), addressed by image id.
 
-This is the only module that knows the layout. It knows numpy and h5py, neither torch nor fairseq.
+Here a store is read, in :mod:`.image_store_writer` it is written; nothing else knows the layout. Both know
+numpy and h5py, neither torch nor fairseq.
 
 Letters: N images, R regions of an image, D feature size, H and W pixels.
 
@@ -29,13 +30,10 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 import h5py
 import numpy as np
 
-from .contiguous_hdf5 import create_contiguous
 from .image_ids import in_short
-from .one_writer import OneWriter
 
 FORMAT_NAME = "caf-dkd image store"
 FORMAT_VERSION = 1
-ROWS_PER_BLOCK = 64
 FEATURES = "features"
 IMAGES = "images"
 
@@ -84,164 +82,6 @@ def partial_path(path: PathLike) -> Path:
     return Path(f"{path}.partial")
 
 
-class ImageStoreWriter:
-    """Writes a store, row by row in any order; killed and opened again, it goes on where it was.
-
-    The rows go to ``PATH.partial``, which :meth:`finish` renames to ``PATH``, so that an unfinished
-    store is never found under the finished one's name.
-
-    Args:
-        path: the finished store's path.
-        ids: N unique image ids, in the order of the rows.
-        row_shape: (R, D) of a row of features, or (H, W, 3) of a row of pixels.
-        dtype: "float16" or "float32" for features, "uint8" for pixels.
-        description: where the rows come from.
-        overwrite: start afresh where an unfinished store was begun with other arguments.
-
-    Raises:
-        ImageStoreError: bad arguments, or an unfinished store at ``PATH.partial`` that was begun
-            with other arguments.
-        OtherWriterError: another process is writing it.
-    """
-
-    def __init__(
-        self,
-        path: PathLike,
-        ids: Sequence[str],
-        row_shape: Tuple[int, ...],
-        dtype: str,
-        description: Description,
-        overwrite: bool = False,
-    ):
-        self.path = Path(path)
-        self._partial = partial_path(path)
-        self._kind = _kind_of(row_shape, dtype)
-        self._lock = OneWriter(self.path)
-        ids = list(ids)
-        _check_ids(ids, self.path)
-        shape = (len(ids), *row_shape)
-        if self._partial.exists():
-            try:
-                self._check_same_beginning(ids, shape, dtype, description)
-            except ImageStoreError:
-                if not overwrite:
-                    raise
-                self._partial.unlink()
-        if not self._partial.exists():
-            self._create(ids, shape, dtype, description)
-        with h5py.File(self._partial, "r") as file:
-            rows, done = file[self._kind], file["rows_done"]
-            offsets = rows.id.get_offset(), done.id.get_offset()
-        self._rows = np.memmap(self._partial, dtype, "r+", offsets[0], shape)
-        self._done = np.memmap(self._partial, "uint8", "r+", offsets[1], (len(ids),))
-
-    def _create(self, ids, shape, dtype, description) -> None:
-        # Built under another name: a half-made header must not be taken for a store to go on with.
-        embryo = Path(f"{self._partial}.new")
-        with h5py.File(embryo, "w") as file:
-            file.attrs["format"] = FORMAT_NAME
-            file.attrs["version"] = FORMAT_VERSION
-            file.attrs["complete"] = False
-            file.attrs["rows_per_block"] = ROWS_PER_BLOCK
-            file.attrs["description"] = json.dumps(asdict(description))
-            file.create_dataset("ids", data=ids, dtype=h5py.string_dtype("utf-8"))
-            blocks = -(-len(ids) // ROWS_PER_BLOCK)
-            layout = {self._kind: (shape, dtype)}
-            layout["rows_done"] = ((len(ids),), "uint8")
-            layout["block_sha256"] = ((blocks, 32), "uint8")
-            for name, (size, kind) in layout.items():
-                create_contiguous(file, name, size, kind)
-        os.replace(embryo, self._partial)
-
-    def _check_same_beginning(self, ids, shape, dtype, description) -> None:
-        remedy = f"Delete {self._partial} to start afresh, or write to another file."
-        found = _Header.read(self._partial)
-        differences = []
-        if found.shape != shape or found.dtype != dtype:
-            differences.append(f"shape {found.shape} {found.dtype} there, {shape} {dtype} now")
-        if found.ids != ids:
-            row = _first_difference(found.ids, ids)
-            differences.append(f"the list of images differs, first at row {row}")
-        differences += description.differences(asdict(found.description), "now", "there")
-        if differences:
-            raise ImageStoreError(
-                f"{self._partial} was begun with other settings: {'; '.join(differences)}. {remedy}"
-            )
-
-    @property
-    def rows_done(self) -> np.ndarray:
-        """(N,) bool: which rows have been written."""
-        return np.asarray(self._done, dtype=bool)
-
-    def write(self, rows: Sequence[int], values: np.ndarray) -> None:
-        """Write `values`, (len(rows), *row_shape), at the rows with these numbers."""
-        rows = np.asarray(rows, dtype=np.int64)
-        if values.shape != (len(rows), *self._rows.shape[1:]):
-            raise ImageStoreError(
-                f"{self.path}: {len(rows)} rows of shape {self._rows.shape[1:]} are expected, "
-                f"not an array of shape {values.shape}"
-            )
-        if self._kind == FEATURES:
-            _check_finite(values, self._rows.dtype, rows, self.path)
-        self._rows[rows] = values
-        self._done[rows] = 1
-
-    def finish(self, skip_missing: bool = False) -> int:
-        """Hash the rows, mark the store as complete and give it its name.
-
-        Args:
-            skip_missing: leave out the rows that were never written, instead of refusing.
-
-        Returns:
-            the number of rows in the finished store.
-
-        Raises:
-            ImageStoreError: rows are missing.
-        """
-        done = self.rows_done
-        if not done.all():
-            if not skip_missing:
-                raise ImageStoreError(
-                    f"{self.path}: {int((~done).sum())} of {len(done)} rows were not written; "
-                    "the store stays unfinished"
-                )
-            self._compact(done)
-        self._rows.flush()
-        self._done.flush()
-        count = len(self._rows)
-        hashes = _block_hashes(self._rows, ROWS_PER_BLOCK)
-        del self._rows, self._done  # no memory map while HDF5 writes
-        with h5py.File(self._partial, "r+") as file:
-            file["block_sha256"][...] = hashes
-            file.attrs["complete"] = True
-            file.flush()
-        os.replace(self._partial, self.path)
-        self._lock.release()
-        return count
-
-    def _compact(self, done: np.ndarray) -> None:
-        """Continue with a store of the written rows only."""
-        header = _Header.read(self._partial)
-        kept = np.flatnonzero(done)
-        if not len(kept):
-            raise ImageStoreError(f"{self.path}: not one row was written")
-        smaller = Path(f"{self.path}.compact")
-        partial_path(smaller).unlink(missing_ok=True)
-        target = ImageStoreWriter(
-            smaller,
-            [header.ids[row] for row in kept],
-            header.shape[1:],
-            header.dtype,
-            header.description,
-        )
-        for start in range(0, len(kept), ROWS_PER_BLOCK):
-            block = kept[start : start + ROWS_PER_BLOCK]
-            target.write(np.arange(start, start + len(block)), self._rows[block])
-        self._rows, self._done = target._rows, target._done
-        os.replace(partial_path(smaller), self._partial)
-        target._lock.release()
-
-
 class ImageStore:
     """A finished store, opened for reading.
 
@@ -256,7 +96,7 @@ class ImageStore:
 
     def __init__(self, path: PathLike):
         self.path = str(path)
-        header = _Header.read(Path(path))
+        header = Header.read(Path(path))
         if not header.complete:
             raise ImageStoreError(
                 f"{path} is unfinished ({header.rows_done} of {len(header.ids)} rows). Run the "
@@ -330,7 +170,7 @@ class ImageStore:
         for block, start in enumerate(range(0, len(self), self._rows_per_block)):
             rows = self._mapped()[start : start + self._rows_per_block]
             last = start + len(rows) - 1
-            if _sha256(rows) != recorded[block].tobytes():
+            if sha256(rows) != recorded[block].tobytes():
                 found.append(
                     f"{self.path}: rows {start} to {last} ({self.ids[start]} to {self.ids[last]}) "
                     "have changed since they were written: the SHA-256 differs. Extract them again."
@@ -345,7 +185,7 @@ class ImageStore:
 
 
 @dataclass(frozen=True)
-class _Header:
+class Header:
     """Everything but the rows, read and checked in one go."""
 
     kind: str
@@ -359,7 +199,7 @@ class _Header:
     offset: int
 
     @classmethod
-    def read(cls, path: Path) -> "_Header":
+    def read(cls, path: Path) -> "Header":
         if not path.is_file():
             raise ImageStoreError(_explain_absence(path))
         try:
@@ -377,7 +217,7 @@ class _Header:
             ) from error
 
     @classmethod
-    def _from_file(cls, path: Path, file: h5py.File) -> "_Header":
+    def _from_file(cls, path: Path, file: h5py.File) -> "Header":
         if file.attrs.get("format") != FORMAT_NAME:
             raise ImageStoreError(
                 f"{path} is an HDF5 file but not an image store (it has {sorted(file) or 'nothing'}). "
@@ -403,13 +243,13 @@ class _Header:
                 f"{path}: `{kinds[0]}` is not stored contiguously (chunks: {rows.chunks}), so it "
                 "cannot be memory-mapped. Write the store with preprocess/extract_features.py."
             )
-        _kind_of(rows.shape[1:], rows.dtype.name, path)
+        kind_of(rows.shape[1:], rows.dtype.name, path)
         ids = [name.decode("utf-8") for name in file["ids"][...]]
         if len(ids) != rows.shape[0]:
             raise ImageStoreError(
                 f"{path} has {len(ids)} ids but {rows.shape[0]} rows of {kinds[0]}; extract it again"
             )
-        _check_ids(ids, path)
+        check_ids(ids, path)
         return cls(
             kind=kinds[0],
             shape=rows.shape,
@@ -434,7 +274,8 @@ def _explain_absence(path: Path) -> str:
     return f"{path} does not exist. Make it with preprocess/extract_features.py."
 
 
-def _kind_of(row_shape: Tuple[int, ...], dtype: str, path: PathLike = "image store") -> str:
+def kind_of(row_shape: Tuple[int, ...], dtype: str, path: PathLike = "image store") -> str:
+    """Whether rows like this are `FEATURES` or `IMAGES`; raise where they are neither."""
     if len(row_shape) == 2 and dtype in ("float16", "float32") and min(row_shape) > 0:
         return FEATURES
     if len(row_shape) == 3 and row_shape[2] == 3 and dtype == "uint8" and min(row_shape) > 0:
@@ -445,7 +286,8 @@ def _kind_of(row_shape: Tuple[int, ...], dtype: str, path: PathLike = "image sto
     )
 
 
-def _check_ids(ids: Sequence[str], path: PathLike) -> None:
+def check_ids(ids: Sequence[str], path: PathLike) -> None:
+    """Raise where the ids of all rows are none, not unique, or no text on one line."""
     if not ids:
         raise ImageStoreError(f"{path}: a store without images makes no sense")
     seen: Dict[str, int] = {}
@@ -462,30 +304,6 @@ def _check_ids(ids: Sequence[str], path: PathLike) -> None:
         seen[name] = row
 
 
-def _check_finite(values: np.ndarray, dtype: np.dtype, rows: np.ndarray, path: PathLike) -> None:
-    with np.errstate(over="ignore"):
-        finite = np.isfinite(values.astype(dtype)).reshape(len(rows), -1).all(axis=1)
-    if not finite.all():
-        raise ImageStoreError(
-            f"{path}: row {rows[np.flatnonzero(~finite)[0]]} has NaN, infinite values or values "
-            f"too large for {dtype}"
-        )
-
-
-def _first_difference(one: Sequence[str], other: Sequence[str]) -> int:
-    for row, (a, b) in enumerate(zip(one, other)):
-        if a != b:
-            return row
-    return min(len(one), len(other))
-
-
-def _sha256(rows: np.ndarray) -> bytes:
+def sha256(rows: np.ndarray) -> bytes:
+    """Of the values of a block of rows."""
     return hashlib.sha256(np.ascontiguousarray(rows)).digest()
-
-
-def _block_hashes(rows: np.ndarray, rows_per_block: int) -> np.ndarray:
-    digests = [
-        np.frombuffer(_sha256(rows[start : start + rows_per_block]), dtype=np.uint8)
-        for start in range(0, len(rows), rows_per_block)
-    ]
-    return np.stack(digests)

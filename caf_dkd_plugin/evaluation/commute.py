@@ -20,14 +20,16 @@ from fairseq.data import Dictionary, LanguagePairDataset
 from fairseq.data.encoders.sentencepiece_bpe import SentencepieceBPE, SentencepieceConfig
 from tqdm import tqdm
 
+from ..command_line import destination_problems
 from ..data.image_ids import in_short, read_image_ids
 from ..data.joined_stores import Images
 from ..data.split_images import NO_IMAGE
 from .binomial_interval import wilson_interval
 from .image_reader import ImageReader, add_reader_options, load_image_reader
 from .log_probability import surprisal
+from .outputs import read_lines
 from .problems import noted, print_problems
-from .whole_file import destination_problems, write_json
+from .whole_file import write_json
 
 IMAGE_ORDER = "img.order"
 PIECES = "sentencepiece.model"
@@ -59,7 +61,7 @@ def read_items(folder: Path, source_lang: str, target_lang: str) -> Items:
     names = [f"src.{source_lang}", f"correct.{target_lang}", f"incorrect.{target_lang}"]
     found: Dict[str, List[str]] = {}
     problems: List[str] = []
-    for name, read in [*((name, _read_lines) for name in names), (IMAGE_ORDER, read_image_ids)]:
+    for name, read in [*((name, read_lines) for name in names), (IMAGE_ORDER, read_image_ids)]:
         with noted(problems):
             found[name] = read(folder / name)
     if len({len(lines) for lines in found.values()}) > 1:
@@ -74,18 +76,6 @@ def read_items(folder: Path, source_lang: str, target_lang: str) -> Items:
     if problems:
         raise ValueError("\n".join(problems))
     return Items(*found.values())
-
-
-def _read_lines(path: Path) -> List[str]:
-    try:
-        lines = path.read_bytes().decode("utf-8-sig").split("\n")
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 ({error})") from error
-    if not lines[-1]:
-        lines.pop()
-    return [line.removesuffix("\r") for line in lines]
 
 
 def find_images(images: Images, ids: Sequence[str], where: Path) -> np.ndarray:

@@ -11,16 +11,16 @@ or plain text. N is the number of sentences.
 import argparse
 import importlib.metadata
 import statistics
-import sys
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from tqdm import tqdm
 
+from ..command_line import destination_problems
 from .outputs import read_text, read_translations
-from .problems import noted
+from .problems import noted, print_problems
 from .scores import REPORTED, TOKENISED, bootstrap_signature, paired_bootstrap, score
-from .whole_file import destination_problems, write_json
+from .whole_file import write_json
 
 HEADINGS = {"bleu": "BLEU", "chrf": "chrF", TOKENISED: "tokenised BLEU"}
 
@@ -234,8 +234,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         references, systems = read_systems(args)
     except ValueError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        print_problems(error)
         return 1
     baseline = args.baseline or args.system[0][0]
     report = {

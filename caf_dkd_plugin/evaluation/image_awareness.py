@@ -14,7 +14,7 @@ import numpy as np
 from fairseq.data import FairseqDataset
 from tqdm import tqdm
 
-from ..command_line import not_negative, positive
+from ..command_line import destination_problems, not_negative, positive
 from ..data.split_files import SplitFiles
 from ..data.split_images import NO_IMAGE, image_rows, read_split_ids
 from .awareness_report import Outcome, figures, table
@@ -25,7 +25,7 @@ from .log_probability import surprisal
 from .masked_words import MaskedWord, read_masked_words
 from .outputs import SHOWN, foreign_sentences, read_text
 from .problems import noted, print_problems
-from .whole_file import destination_problems, write_json
+from .whole_file import write_json
 
 
 class Sentences(NamedTuple):

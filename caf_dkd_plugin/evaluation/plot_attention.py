@@ -9,7 +9,6 @@ Letters: S source tokens, W words, R regions of an image.
 
 import argparse
 import math
-import sys
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -18,7 +17,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from ..command_line import not_negative, positive
+from ..command_line import destination_problems, not_negative, positive
 from ..data.image_store import FEATURES, IMAGES
 from ..data.multimodal_dataset import MultimodalDataset
 from ..data.pictures import load_picture
@@ -27,8 +26,8 @@ from ..data.split_images import image_rows, read_split_ids
 from .attention_plot import PANEL_SIZE, heading, plot_attention, stack, whole_words
 from .beam_search import joining, translate
 from .image_reader import ImageReader, load_image_reader
-from .problems import noted
-from .whole_file import destination_problems, whole_file
+from .problems import noted, print_problems
+from .whole_file import whole_file
 
 WORDS_IN_A_ROW = 6
 """panels beside the photograph; more words go into more rows, each with the photograph"""
@@ -262,8 +261,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         sheet, lines = draw_all(args)
     except (ValueError, OSError) as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        print_problems(error)
         return 1
     with whole_file(args.output) as partial:
         sheet.save(partial, format="PNG")

@@ -13,6 +13,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.base import Metric
 from sacrebleu.significance import PairedTest
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
+from sacremoses.corpus import NonbreakingPrefixes
 
 REPORTED = ("bleu", "chrf")
 """the scores to report and to test"""
@@ -56,7 +57,7 @@ def score(
     tokenised = [tokenise(lines, lang) for lines in (hypotheses, *references)]
     plain = BLEU(tokenize="none", smooth_method="none", force=True)  # as multi-bleu.perl counts
     value = _score(plain, tokenised[0], tokenised[1:])
-    signature = f"{value.signature}|moses:{lang}.lowercase.normalize"
+    signature = f"{value.signature}|{tokenise_signature(lang)}"
     return {**found, TOKENISED: Score(value.value, signature)}
 
 
@@ -97,12 +98,22 @@ def bootstrap_signature() -> str:
 
 
 def tokenise(lines: Sequence[str], lang: str) -> List[str]:
-    """Lower-cased lines with Moses' punctuation and tokens, as earlier papers prepared Multi30k."""
+    """Lower-cased lines with Moses' punctuation and tokens, as earlier papers prepared Multi30k.
+
+    Of a language whose abbreviations Moses does not know, those of English are not cut, as in Moses.
+    """
     normalizer, tokenizer = MosesPunctNormalizer(lang), MosesTokenizer(lang)
     return [
         tokenizer.tokenize(normalizer.normalize(line.lower()), return_str=True, escape=False)
         for line in lines
     ]
+
+
+def tokenise_signature(lang: str) -> str:
+    """How :func:`tokenise` makes tokens, in the words of sacreBLEU's signatures."""
+    known = lang in NonbreakingPrefixes().available_langs
+    rules = lang if known else f"{lang}.abbreviations-of-en"
+    return f"moses:{rules}.lowercase.normalize"
 
 
 def _metrics() -> Mapping[str, Metric]:

@@ -4,16 +4,7 @@ import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, List
-
-
-def destination_problems(option: str, path: Path) -> List[str]:
-    """Why a file cannot be written, to be said before the work; `option` names it."""
-    if path.is_dir():
-        return [f"{option} {path} is a folder; name the file to write"]
-    if not path.parent.is_dir():
-        return [f"{option} {path}: there is no folder {path.parent}"]
-    return []
+from typing import Any, Iterator
 
 
 @contextmanager

@@ -189,6 +189,11 @@ def test_all_problems_come_at_once(run, refused, change, tmp_path):
     )
 
 
+def test_a_place_that_cannot_be_written(run, refused):
+    output = "/proc/x.pt"  # nobody can make a file there
+    refused([run.last, run.last], f"--output {output}: /proc cannot be written to", output=output)
+
+
 def set_symbol(state):
     state["task_state"]["target_symbols"][7] = "other"
 

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 
@@ -21,6 +23,8 @@ def test_a_file_from_before_torch_1_6(tmp_path):
 
 def test_what_is_missing_damaged_or_foreign_is_refused(teacher, tmp_path):
     path = tmp_path / "x.pt"
+    with pytest.raises(CheckpointError, match=rf"{re.escape(str(tmp_path))} is a folder"):
+        load_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match=r"x\.pt does not exist"):
         load_checkpoint(path)
     content = teacher.best.read_bytes()

@@ -9,14 +9,8 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from caf_dkd_plugin.data.image_store import (
-    ROWS_PER_BLOCK,
-    Description,
-    ImageStore,
-    ImageStoreError,
-    ImageStoreWriter,
-    partial_path,
-)
+from caf_dkd_plugin.data.image_store import Description, ImageStore, ImageStoreError, partial_path
+from caf_dkd_plugin.data.image_store_writer import ROWS_PER_BLOCK, ImageStoreWriter
 
 ABOUT = Description("resnet18", "grid", "none", "0" * 64, "resized")
 

@@ -7,7 +7,8 @@ import torch
 from fairseq.data import Dictionary, LanguagePairDataset
 from torch.utils.data import DataLoader
 
-from caf_dkd_plugin.data.image_store import Description, ImageStore, ImageStoreWriter
+from caf_dkd_plugin.data.image_store import Description, ImageStore
+from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
 from caf_dkd_plugin.data.multimodal_dataset import MultimodalDataset
 from caf_dkd_plugin.data.split_images import NO_IMAGE
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from caf_dkd_plugin.__main__ import main
-from caf_dkd_plugin.data.image_store import Description, ImageStoreWriter
+from caf_dkd_plugin.data.image_store import Description
+from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
 
 COLOURS = {"red": "roter", "blue": "blauer", "green": "grüner", "white": "weißer"}
 NOUNS = {"ball": "Ball", "hat": "Hut", "tree": "Baum", "car": "Wagen"}

@@ -257,7 +257,9 @@ def test_a_place_for_the_json_that_is_none(write, references, tmp_path, capsys):
     words += [write("a", references), "--json"]
     assert main(["evaluate", *words, str(tmp_path / "no" / "x.json")]) == 1
     assert main(["evaluate", *words, str(tmp_path)]) == 1
+    assert main(["evaluate", *words, "/proc/x.json"]) == 1  # nobody can make a file there
     err = capsys.readouterr().err
+    assert "error: --json /proc/x.json: /proc cannot be written to: " in err
     assert f"there is no folder {tmp_path / 'no'}" in err
     assert f"--json {tmp_path} is a folder" in err
 

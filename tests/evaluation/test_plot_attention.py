@@ -9,7 +9,8 @@ from fairseq import checkpoint_utils
 from PIL import Image
 
 from caf_dkd_plugin.__main__ import main
-from caf_dkd_plugin.data.image_store import Description, ImageStore, ImageStoreWriter
+from caf_dkd_plugin.data.image_store import Description, ImageStore
+from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
 from caf_dkd_plugin.evaluation.attention_plot import heading, plot_attention, stack
 from caf_dkd_plugin.evaluation.plot_attention import WORDS_IN_A_ROW
 

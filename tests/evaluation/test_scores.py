@@ -100,6 +100,22 @@ def test_the_language_decides_what_is_an_abbreviation():
     assert tokenise(WRITTEN[:1], "en") == [TOKENS[0].replace("usw.", "usw .")]
 
 
+@pytest.mark.parametrize(
+    ("lang", "rules"),
+    [
+        ("en", "en"),
+        ("zh", "zh"),
+        ("tr", "tr.abbreviations-of-en"),
+        ("xx", "xx.abbreviations-of-en"),
+    ],
+)
+def test_the_signature_says_whose_abbreviations_count(lang, rules, references):
+    signature = score(references, [references], lang)["tokenised_bleu"].signature
+    assert signature.endswith(f"|moses:{rules}.lowercase.normalize")
+    english = rules.endswith("en")  # where "vs." is an abbreviation
+    assert tokenise(["Rot vs. 5"], lang) == ["rot vs. 5" if english else "rot vs . 5"]
+
+
 def test_unequal_lengths_are_refused(references, system):
     with pytest.raises(ValueError, match="40 hypotheses and 39 lines in references 2"):
         score(system(0, 1), [references, references[1:]], "de")

@@ -37,6 +37,11 @@ def mask_source(load_script):
 
 
 @pytest.fixture(scope="session")
+def substitute_words(load_script):
+    return load_script("substitute_words")
+
+
+@pytest.fixture(scope="session")
 def word_lists(mask_source):
     """The module that the script has imported from beside it."""
     return sys.modules["word_lists"]

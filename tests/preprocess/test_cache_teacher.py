@@ -7,12 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from caf_dkd_plugin.data.image_store import (
-    Description,
-    ImageStore,
-    ImageStoreWriter,
-    partial_path,
-)
+from caf_dkd_plugin.data.image_store import Description, ImageStore, partial_path
+from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
 from caf_dkd_plugin.data.teacher_cache import TeacherCache, TeacherCacheWriter
 
 KD = ("--criterion", "kd_label_smoothed_cross_entropy", "--kd-lambda", "0.3")

@@ -8,7 +8,8 @@ import pytest
 from fairseq import options
 from fairseq_cli import preprocess
 
-from caf_dkd_plugin.data.image_store import Description, ImageStoreWriter
+from caf_dkd_plugin.data.image_store import Description
+from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
 
 LINES = {"train": 5, "valid": 3, "test": 2, "test3": 2}
 ABOUT = Description("resnet18", "grid", "none", "a" * 64, "resized")

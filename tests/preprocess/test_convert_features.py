@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from caf_dkd_plugin.data.image_store import ImageStore, ImageStoreWriter, partial_path
+from caf_dkd_plugin.data.image_store import ImageStore, partial_path
+from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
 from caf_dkd_plugin.modules.visual_backbone import VisualBackbone
 
 ABOUT = ["--backbone", "resnet50", "--weights", "IMAGENET1K_V1"]

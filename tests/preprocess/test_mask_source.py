@@ -218,6 +218,40 @@ class TestOtherText:
         assert "--text names two files val; rename one of them" in errors
 
 
+class TestPictures:
+    def test_the_link_is_there_before_the_folder_counts_as_finished(
+        self, run, root, output, mask_source, monkeypatch
+    ):
+        def killed(*_):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(mask_source, "move", killed)
+            with pytest.raises(KeyboardInterrupt):
+                run("--root", root, "--mask", "colours")
+        partial = output.with_name("masked.partial")
+        assert (partial / "images").readlink() == root / "images"
+        assert run("--root", root, "--mask", "colours")[0] == 0
+        assert (output / "images").readlink() == root / "images"
+        assert "images" in json.loads((output / "settings.json").read_text())["files"]
+        assert not partial.exists()
+
+    def test_the_link_goes_with_the_text_that_it_belongs_to(self, run, root, output):
+        run("--root", root, "--mask", "colours")
+        options = ("--text", root / "text" / "train", "--mask", "colours", "--overwrite")
+        assert run(*options)[0] == 0
+        assert not (output / "images").is_symlink()
+        assert (root / "images" / "1.jpg").is_file()
+
+    def test_a_folder_of_photographs_stays(self, run, root, output):
+        (output / "images").mkdir(parents=True)
+        (output / "images" / "own.jpg").touch()
+        assert run("--root", root, "--mask", "colours", "--overwrite")[0] == 0
+        assert (output / "images" / "own.jpg").is_file()
+        assert run("--root", root, "--mask", "people", "--overwrite")[0] == 0
+        assert (output / "images" / "own.jpg").is_file()
+
+
 class TestOnceMore:
     def test_the_same_again_is_nothing_to_do(self, run, root, output):
         run("--root", root, "--mask", "colours")
@@ -264,6 +298,24 @@ class TestCommandLine:
         code, _, errors = run("--root", root, "--mask", "colours", "--placeholder", "Purple")
         assert code == 1
         assert errors == "error: --placeholder Purple is a word of the lists; choose another\n"
+
+    def test_empty_text(self, run, tmp_path, output):
+        for lang in ("en", "de"):
+            (tmp_path / f"none.{lang}").touch()
+        code, _, errors = run("--text", tmp_path / "none", "--mask", "colours")
+        assert (code, output.exists()) == (1, False)
+        assert errors == "error: none has no lines in en; there is nothing to mask\n"
+
+    @pytest.mark.parametrize("options", [(), ("--overwrite",)])
+    def test_an_output_that_cannot_be_written(self, run, root, tmp_path, options):
+        file = tmp_path / "file"
+        file.write_text("text")
+        code, _, errors = run("--root", root, "--mask", "colours", *options, output=file)
+        assert (code, errors) == (1, f"error: --output {file} is a file; give a folder\n")
+        code, _, errors = run("--root", root, "--mask", "colours", *options, output=file / "x")
+        assert code == 1
+        assert errors.startswith(f"error: --output {file / 'x'} cannot be written: ")
+        assert "Not a directory" in errors
 
     def test_text_from_one_place(self, run, root, capsys):
         with pytest.raises(SystemExit):

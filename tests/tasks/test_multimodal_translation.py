@@ -13,7 +13,8 @@ from caf_dkd_plugin.criterions.kd_label_smoothed_cross_entropy import (
     KDLabelSmoothedCrossEntropyCriterionConfig,
     LabelSmoothedCrossEntropyCriterionConfig,
 )
-from caf_dkd_plugin.data.image_store import Description, ImageStoreWriter
+from caf_dkd_plugin.data.image_store import Description
+from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
 from caf_dkd_plugin.data.multimodal_dataset import MultimodalDataset
 from caf_dkd_plugin.models.cross_modal_rnn import CrossModalRNNConfig
 from caf_dkd_plugin.tasks.multimodal_translation import MultimodalTranslationConfig
