@@ -10,6 +10,7 @@ PYENV_ROOT ?= $(HOME)/.pyenv
 # Added to the commands: make demo DEMO_ARGS="--help", make test PYTEST_ARGS="-k store -x"
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 SHELL = /bin/sh
 STAMP = $(VENV)/.caf-dkd-installed
@@ -17,11 +18,12 @@ STAMP = $(VENV)/.caf-dkd-installed
 # killed can be told from an environment that somebody made by hand, which is never removed.
 UNFINISHED = $(VENV)/.caf-dkd-unfinished
 
-.PHONY: help install demo test lint format clean distclean find-python check-python
+.PHONY: help install demo test bench lint format clean distclean find-python check-python
 
 help:
 	@echo 'make demo      the whole method on a small made-up corpus, to a table of results (under 6 minutes)'
 	@echo 'make test      the test suite (about 5 minutes)'
+	@echo 'make bench     speed and memory beside what one would run instead (under 20 minutes)'
 	@echo 'make lint      ruff: rules and format; make format repairs what it can'
 	@echo 'make install   only set up $(VENV), which the others do by themselves'
 	@echo 'make clean     remove the demo and caches; make distclean removes $(VENV) too'
@@ -38,6 +40,10 @@ demo: $(STAMP)
 test: $(STAMP)
 	@echo '==> Running the tests: pytest $(PYTEST_ARGS)'
 	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+bench: $(STAMP)
+	@echo '==> Running the benchmarks: benchmarks/run.py $(BENCH_ARGS)'
+	@$(VENV)/bin/python benchmarks/run.py $(BENCH_ARGS)
 
 lint: $(STAMP)
 	@echo '==> Checking rules and format with ruff'

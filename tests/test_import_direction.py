@@ -11,7 +11,7 @@ MODULES = sorted(PLUGIN.rglob("*.py"))
 # Of the plugin's rooms, the ones that a module may import from, besides its own.
 ALLOWED = {
     "modules": set(),
-    "models": {"modules"},
+    "models": {"bfloat16", "modules"},
     "criterions": {"distillation"},
     "tasks": {"checkpoints", "data", "distillation", "learning_rates", "modules"},
     "distillation": {"checkpoints", "data"},  # the teacher is a checkpoint, and must agree

@@ -26,7 +26,7 @@ DISTRIBUTIONS = {
     "fairseq_cli": FAIRSEQ,
 }
 
-TARGETS = ["help", "install", "demo", "test", "lint", "format", "clean", "distclean", "find-python"]
+TARGETS = ["help", "install", "demo", "test", "bench", "lint", "format", "clean", "distclean", "find-python"]
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
@@ -155,7 +155,7 @@ def test_constraints_pin_what_setup_asks_for(metadata, python_version):
 # --- Makefile -------------------------------------------------------------------------------------
 
 
-SETTINGS = {"VENV", "PYTHON", "PYTHON_VERSIONS", "DEMO_ARGS", "PYTEST_ARGS"}
+SETTINGS = {"VENV", "PYTHON", "PYTHON_VERSIONS", "DEMO_ARGS", "PYTEST_ARGS", "BENCH_ARGS"}
 """the Makefile's"""
 
 
@@ -184,7 +184,7 @@ def test_make_targets_exist(target, tmp_path):
 def test_make_alone_says_what_there_is():
     result = make()
     assert result.returncode == 0
-    for target in ("demo", "test", "lint", "format", "install", "clean", "distclean"):
+    for target in ("demo", "test", "bench", "lint", "format", "install", "clean", "distclean"):
         assert f"make {target}" in result.stdout
 
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ...modules.scaled_embedding import ScaledEmbedding
-from ..bfloat16 import without_tpu
+from ...bfloat16 import without_tpu
 from .config import CrossModalRNNConfig, setting_problems
 from .decoder import CrossModalRNNDecoder
 from .encoder import CrossModalRNNEncoder
