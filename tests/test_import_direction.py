@@ -13,7 +13,7 @@ ALLOWED = {
     "modules": set(),
     "models": {"bfloat16", "modules"},
     "criterions": {"distillation"},
-    "tasks": {"checkpoints", "data", "distillation", "learning_rates", "modules"},
+    "tasks": {"checkpoints", "data", "distillation", "freed_memory", "learning_rates", "modules"},
     "distillation": {"checkpoints", "data"},  # the teacher is a checkpoint, and must agree
     "data": {"modules"},  # photographs are read by a backbone
     "evaluation": {"command_line", "data", "trained_models"},
@@ -33,6 +33,7 @@ NO_FAIRSEQ = [
     "distillation/losses.py",
     "distillation/divergences.py",
     "distillation/top_k.py",
+    "freed_memory.py",
     "learning_rates.py",
     "checkpoints/",
     "evaluation/attention_plot.py",

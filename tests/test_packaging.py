@@ -26,7 +26,18 @@ DISTRIBUTIONS = {
     "fairseq_cli": FAIRSEQ,
 }
 
-TARGETS = ["help", "install", "demo", "test", "bench", "lint", "format", "clean", "distclean", "find-python"]
+TARGETS = [
+    "help",
+    "install",
+    "demo",
+    "test",
+    "bench",
+    "lint",
+    "format",
+    "clean",
+    "distclean",
+    "find-python",
+]
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 

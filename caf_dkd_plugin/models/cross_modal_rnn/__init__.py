@@ -13,8 +13,8 @@ from fairseq.models import (
 from omegaconf import DictConfig
 from torch import Tensor
 
-from ...modules.scaled_embedding import ScaledEmbedding
 from ...bfloat16 import without_tpu
+from ...modules.scaled_embedding import ScaledEmbedding
 from .config import CrossModalRNNConfig, setting_problems
 from .decoder import CrossModalRNNDecoder
 from .encoder import CrossModalRNNEncoder

@@ -32,6 +32,7 @@ from ...data.teacher_cache import TeacherCache, TeacherCacheError
 from ...data.teacher_source import TeacherSourceDataset, read_side
 from ...distillation.tail_shape import TailShape
 from ...distillation.teacher import FrozenTeacher, Student, TeacherError, asked, load_teacher
+from ...freed_memory import keep_freed_memory
 from ...learning_rates import scaled_learning_rates
 from ...modules.visual_backbone import FROM_CHECKPOINT, IMAGE_BACKBONE
 from .checks import (
@@ -294,6 +295,8 @@ class MultimodalTranslationTask(TranslationTask):
                 f"training cannot start, {len(problems)} problem(s) found:\n"
                 + "\n".join(f"- {line}" for line in problems)
             )
+        if not torch.cuda.is_available():
+            keep_freed_memory()
         if store is not None:
             found = format_of_store(store)
             with open_dict(model_cfg):

@@ -1,0 +1,50 @@
+"""Memory that was freed is used again without the system's help."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from caf_dkd_plugin.freed_memory import ENVIRONMENT
+
+PAGES = 16384
+PROGRAM = f"""
+import resource, sys
+import torch
+from caf_dkd_plugin.freed_memory import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones({PAGES}, 4096, dtype=torch.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def most():
+    return max([faults() for _ in range(5)][2:])
+
+print(most(), keep_freed_memory(), most())
+"""
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="there is no glibc")
+
+
+def run(**settings):
+    """Page faults of a big tensor before and after, and whether anything was done between."""
+    command = [sys.executable, "-c", PROGRAM]
+    environment = {"PATH": "", **settings}
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    before, done, after = said.stdout.split()
+    return int(before), done == "True", int(after)
+
+
+def test_a_freed_tensor_is_used_again():
+    before, done, after = run(GLIBC="default")
+    assert done
+    assert before >= PAGES / 512  # even with huge pages
+    assert after < before / 4
+
+
+@pytest.mark.parametrize("name", ENVIRONMENT)
+def test_what_the_user_has_set_is_left_alone(name):
+    value = "glibc.malloc.mmap_threshold=131072" if name == "GLIBC_TUNABLES" else "131072"
+    assert not run(**{name: value})[1]
