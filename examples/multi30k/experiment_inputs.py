@@ -41,6 +41,8 @@ SET_BY_THE_PROGRAM = (
     *("--log-format", "--log-interval"),
 )
 """of fairseq-train's flags, those that no option file may have"""
+IMAGES_ONLY = "valid1"
+"""fairseq's name of val_images, which a partial copy has whose val lacks most images"""
 BYTES_OF_A_MODEL = 200 * 2**20
 """on the disk, about: its last and its best checkpoint"""
 SMOKE_EPOCHS = 2
@@ -157,6 +159,8 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
         for name in TEST_SETS
         if name not in test_sets
     ]
+    if with_images and not _has_val_images(args.root):
+        notes.append(f"{args.root} has no val_images: val chooses the checkpoints with images, too")
     pairs = {size: len(lines) for size, lines in numbers.items()}
     return Inputs(grid, pairs, splits, store, notes)
 
@@ -216,6 +220,8 @@ def _teachers(args: argparse.Namespace, unseen: Optional[str]) -> Tuple[List[Mod
 
 def _options(args: argparse.Namespace, files: Sequence[str]) -> List[str]:
     words = [word for name in files for word in read_options(args.configs / name)]
+    if value_of(words, "--valid-subset") == IMAGES_ONLY and not _has_val_images(args.root):
+        words += ["--valid-subset", "valid"]
     if args.bf16 and (value_of(words, "--arch") or "").startswith("cross_modal"):
         words.append("--bf16")
     if args.smoke:
@@ -225,6 +231,11 @@ def _options(args: argparse.Namespace, files: Sequence[str]) -> List[str]:
         if value_of(words, "--keep-last-epochs"):
             words += ["--keep-last-epochs", str(SMOKE_EPOCHS)]
     return words
+
+
+def _has_val_images(root: Path) -> bool:
+    """Whether there is a second validation set, of lines with an image only."""
+    return (root / "text" / f"val_images.{SOURCE}").is_file()
 
 
 def _unseen(subset: str, students: Sequence[Model]) -> Optional[str]:

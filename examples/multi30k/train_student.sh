@@ -28,6 +28,8 @@ if [[ -n $INIT ]]; then
     inputs+=(--init-from "$INIT")
     more+=("$CONFIGS/going-on.options")
 fi
+validation=()
+if [[ -n $INIT && ! -f $DATA/valid1.images ]]; then validation=(--valid-subset valid); fi
 if [[ -n $CACHE ]]; then
     inputs+=(--teacher-cache "$CACHE")
 elif [[ -n $TEACHER ]]; then
@@ -44,6 +46,7 @@ fairseq-train "$DATA" \
     --target-lang de \
     "${inputs[@]}" \
     $(sed 's/#.*//' "$settings" "${more[@]}") \
+    "${validation[@]}" \
     --seed "$SEED" \
     --save-dir "$SAVE" \
     --log-format simple \

@@ -66,7 +66,7 @@ def write_options(folder):
     for kind in ("substituted", "untranslated"):
         (folder / f"{kind}.options").write_text(f"--max-epoch {EXTRA_EPOCHS}\n")
     (folder / "image.options").write_text("--image-missing mask\n--image-dropout 0.1\n")
-    (folder / "going-on.options").write_text("--lr 0.001\n")
+    (folder / "going-on.options").write_text("--lr 0.001\n--valid-subset valid1\n")
     return folder
 
 

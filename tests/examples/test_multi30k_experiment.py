@@ -97,6 +97,7 @@ def test_a_student_with_images_goes_on_from_the_one_without(finished):
     both = experiment.result("1k_caf-dkd_seed1")
     assert both["origin"] == "1k_kd_seed1"
     assert experiment.result("1k_kd_seed1")["origin"] is None
+    assert "--valid-subset valid\n" in both["commands"][-2].replace(" \\\n", "\n")  # no val_images
     start = "models/1k_kd_seed1/training/checkpoint_best.pt"
     assert f'--init-from "$WORK/{start}"' in both["commands"][-2]
     assert f"{start}: " in experiment.log("1k_caf-dkd_seed1.train")
