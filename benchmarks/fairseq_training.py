@@ -23,6 +23,8 @@ OPTIMISER = shlex.split(
     "--optimizer adam --lr 0.001 --clip-norm 1 --distributed-world-size 1 --seed 1"
 )
 DROPOUT = 0.3
+FFN_WIDTHS = 2
+"""how many times as wide as the model the fusion's FFN is"""
 ON_CPU = ["--cpu"]
 MULTIPLE = 8
 """fairseq-fixed leaves out what exceeds a multiple of this, where it validates a model of its own"""
@@ -60,7 +62,7 @@ def cross_modal_rnn(width: int) -> List[str]:
         f"--dropout {DROPOUT} --embed-dropout {DROPOUT} "
         f"--encoder-embed-dim {width} --encoder-hidden-size {width} "
         f"--decoder-embed-dim {width} --decoder-hidden-size {width} "
-        f"--fusion-dim {width} --fusion-ffn-dim {2 * width}"
+        f"--fusion-dim {width} --fusion-ffn-dim {FFN_WIDTHS * width}"
     )
 
 

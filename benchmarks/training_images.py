@@ -2,7 +2,9 @@
 
     python benchmarks/training_images.py [--quick] [--json FILE]
 
-Both read their mini-batches in this process, so that reading the store is in the figures.
+Both read their mini-batches in this process, so that reading the store is in the figures. The limit is
+the speed that the training with images would have if images cost nothing but the fusion's matrix
+products.
 """
 
 import sys
@@ -21,8 +23,9 @@ from fairseq_training import (
     write_data,
 )
 from made_up_images import write_store
+from matrix_products import fusion_products, of_each_round
 from program import options_of, run_program
-from rounds import cpu_clock, interleaved
+from rounds import cpu_clock, interleaved, speed
 from rows import Bound, Found, Required, Row
 from sizes import Sizes
 
@@ -42,8 +45,13 @@ def measure(sizes: Sizes, scratch: Path) -> Found:
             "ours": Training([*options, *model, "--image-h5", str(store)]),
             "theirs": Training([*options, *model]),
         }
+        products = of_each_round(
+            lambda shape, width=width: fusion_products(shape, width, sizes.regions, sizes.features),
+            Training([*options, *model]),
+            sizes,
+        )
         sides = training_sides(trainings, sizes.steps, cpu_clock)
-        rounds = interleaved(sides, sizes.rounds)
+        rounds = interleaved({**sides, "products": speed(products, cpu_clock)}, sizes.rounds)
         found.append(
             Row(
                 question=f"training with images, d = {width}",
@@ -53,6 +61,10 @@ def measure(sizes: Sizes, scratch: Path) -> Found:
                 ours=rounds["ours"],
                 theirs=rounds["theirs"],
                 required=AT_LEAST.get(width),
+                limit=[
+                    1 / (1 / text + 1 / fusion)
+                    for text, fusion in zip(rounds["theirs"], rounds["products"])
+                ],
             )
         )
     return found

@@ -8,7 +8,6 @@ products alone would run, with freed memory kept, as our training keeps it.
 
 import sys
 from pathlib import Path
-from typing import Callable, List
 
 if __name__ == "__main__":
     import start  # noqa: F401
@@ -16,14 +15,13 @@ if __name__ == "__main__":
 from fairseq_training import (
     ON_CPU,
     PLAIN,
-    Shape,
     Training,
     common_options,
     cross_modal_rnn,
     fairseq_lstm,
     write_data,
 )
-from matrix_products import MatrixProducts
+from matrix_products import of_each_round, text_products
 from own_process import OwnProcess
 from program import options_of, run_program
 from rounds import cpu_clock, interleaved, speed
@@ -46,9 +44,12 @@ def measure(sizes: Sizes, scratch: Path) -> Found:
         trained = {
             name: OwnProcess([*options, *model], sizes.steps) for name, model in models.items()
         }
-        products = MatrixProducts(width, sizes.symbols)
-        batches = Training([*options, *theirs])
-        limit = speed(limit_of(products, batches, sizes), cpu_clock)
+        products = of_each_round(
+            lambda shape, width=width: text_products(shape, width, sizes.symbols),
+            Training([*options, *theirs]),
+            sizes,
+        )
+        limit = speed(products, cpu_clock)
         rounds = interleaved({**trained, "products": limit}, sizes.rounds)
         for side in trained.values():
             side.close()
@@ -65,29 +66,6 @@ def measure(sizes: Sizes, scratch: Path) -> Found:
             ),
         ]
     return found
-
-
-def limit_of(products: MatrixProducts, training: Training, sizes: Sizes) -> Callable[[], int]:
-    """The products of the same mini-batches that the trainings see, round by round.
-
-    Args:
-        products: of a model.
-        training: whose mini-batches; it has not begun.
-        sizes: how many there are in a round; there is one round to warm up.
-
-    Returns:
-        a function that runs those of the next round and gives the target words in them.
-    """
-    batches = training.shapes(sizes.steps * (sizes.rounds + 1))
-    coming = iter(batches)
-
-    def run() -> int:
-        shapes: List[Shape] = [next(coming) for _ in range(sizes.steps)]
-        for shape in shapes:
-            products.run(shape)
-        return sum(shape.words for shape in shapes)
-
-    return run
 
 
 if __name__ == "__main__":

@@ -176,7 +176,15 @@ def test_the_first_update_is_that_of_float32(kind, changes, dtype, update):
 # -- whole commands -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arch", ["cross_modal_rnn", "cross_modal_rnn_tiny"])
+@pytest.mark.parametrize(
+    "arch",
+    [
+        "cross_modal_rnn",
+        "cross_modal_rnn_tiny",
+        "cross_modal_transformer",
+        "cross_modal_transformer_tiny",
+    ],
+)
 @pytest.mark.parametrize("option", ["--bf16", "--memory-efficient-bf16"])
 def test_bf16_needs_no_tpu(arch, option, parse):
     common = parse("--arch", arch, option).common

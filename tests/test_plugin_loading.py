@@ -20,8 +20,9 @@ for user_dir in {user_dirs!r}:
 import caf_dkd_plugin
 import caf_dkd_plugin.data.image_store
 assert "multimodal_translation" in tasks.TASK_REGISTRY
-for arch in ("cross_modal_rnn", "cross_modal_rnn_tiny", "cross_modal_rnn_paper"):
-    assert arch in models.ARCH_MODEL_REGISTRY
+for model, presets in (("rnn", ("tiny", "paper")), ("transformer", ("tiny", "base"))):
+    for arch in (f"cross_modal_{{model}}", *(f"cross_modal_{{model}}_{{name}}" for name in presets)):
+        assert arch in models.ARCH_MODEL_REGISTRY
 assert "kd_label_smoothed_cross_entropy" in criterions.CRITERION_REGISTRY
 print("heavy:", sorted({{"torchvision", "matplotlib", "sentencepiece"}} & set(sys.modules)))
 """

@@ -303,7 +303,7 @@ def shapes(walk) -> Dict[str, str]:
     for name in (
         *("encoder.embed_tokens", "encoder.fusion.text_to_image.query"),
         *("encoder.fusion.text_to_image.key", "encoder.fusion.text_to_image.value"),
-        *("encoder.recurrence", "decoder.recurrence.initial", "decoder.recurrence.query"),
+        *("encoder.recurrence", "decoder.recurrence.initial"),
     ):
         seen[name] = shape_of(outputs[name][0])
     context, weights = outputs["encoder.fusion.text_to_image"][0]
@@ -311,6 +311,10 @@ def shapes(walk) -> Dict[str, str]:
     seen["encoder.fusion"] = shape_of(outputs["encoder.fusion"][0][0])
     for name, value in outputs["encoder"][0].items():
         seen[f"result: {name}"] = shape_of(value)
+    encoded = outputs["encoder"][0]
+    memory = model.decoder.recurrence.read(encoded["memory"], encoded["mask"])
+    seen["decoder.recurrence.read: keys"] = shape_of(memory.keys)
+    seen["decoder.recurrence.read: values"] = shape_of(memory.values)
     result, state, attention = outputs["decoder.recurrence"][0]
     seen["state after the last step"] = shape_of(state[0])
     seen["decoder.recurrence"] = shape_of(result)
@@ -371,7 +375,8 @@ def shapes_of_a_search(folder: Path, batch) -> Dict[str, str]:
     after = model.encoder.reorder_encoder_out(before, order)
     return {
         "memory for each sentence": shape_of(before["memory"]),
-        "memory for each hypothesis": shape_of(after["memory"]),
+        "the same after reorder_encoder_out": shape_of(after["memory"]),
+        "sentences": shape_of(after["sentences"]),
         "a step: decoder.recurrence": shape_of(steps[0][0]),
         "what it remembers: state0": shape_of(steps[0][1][0]),
         "Translation.attention": shape_of(translation.attention),

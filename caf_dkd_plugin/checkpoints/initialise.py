@@ -23,6 +23,21 @@ from .load import CheckpointError, PathLike, load_checkpoint
 
 FUSION = "encoder.fusion."
 BACKBONE = "encoder.backbone."
+RNN, TRANSFORMER = "cross_modal_rnn", "cross_modal_transformer"
+OWN_TENSOR = {RNN: QUERY, TRANSFORMER: "decoder.layers.0.encoder_attn.q_proj.weight"}
+"""what only the state dict of that architecture has, and of fairseq's that has its names"""
+FAIRSEQS = {RNN: "lstm", TRANSFORMER: "transformer"}
+"""from which of fairseq's architectures it can start"""
+NOT_IN_THE_SHAPES = (
+    "encoder_attention_heads",
+    "decoder_attention_heads",
+    "encoder_normalize_before",
+    "decoder_normalize_before",
+    "activation_fn",
+)
+"""settings of a Transformer without which its weights mean something else"""
+COPIES = r"encoder\.layers\.\d+\.(in_proj|out_proj|fc1|fc2)_(weight|bias)"
+"""what fairseq 0.12.2's Transformer has twice"""
 
 logger = logging.getLogger(__name__)
 
@@ -71,15 +86,16 @@ def initialise(
 ) -> Initialisation:
     """Copy into a model what fits it of a checkpoint, and log what that was.
 
-    The checkpoint is a cross_modal_rnn, with or without images, or fairseq's lstm (see
-    :mod:`.fairseq_lstm`). What fits is what has the same name and shape, with two exceptions. When
-    the two differ in input feeding, the decoder's first layer takes the columns that read the
-    embedding, and those that read the last result become zero, so that it starts as it was without.
-    When no fusion can be taken and the model has one with a residual, the last layer of that becomes
-    zero, so that the model starts as the text-only one. A backbone is taken whole or not at all.
+    The checkpoint is of the model's architecture, with or without images, or of fairseq's counterpart:
+    lstm for a cross_modal_rnn (see :mod:`.fairseq_lstm`), transformer for a cross_modal_transformer,
+    which has the same tensors. What fits is what has the same name and shape, with two exceptions.
+    When two cross_modal_rnn differ in input feeding, the decoder's first layer takes the columns that
+    read the embedding, and those that read the last result become zero, so that it starts as it was
+    without. When no fusion can be taken and the model has one with a residual, the last layer of that
+    becomes zero, so that the model starts as the text-only one. A backbone is taken whole or not at all.
 
     Args:
-        model: a freshly built cross_modal_rnn.
+        model: a freshly built cross_modal_rnn or cross_modal_transformer.
         path: the checkpoint.
         images: the description of the model's image store; a fusion that has learned to read
             images of another kind is not taken. None: no such check.
@@ -89,12 +105,16 @@ def initialise(
             dictionaries, or nothing of it fits. The model is unchanged then.
     """
     here = model.state_dict(keep_vars=True)  # so that tied tensors are the same object
-    if QUERY not in here:
+    if not hasattr(model.encoder, "fusion"):
         raise CheckpointError(
-            [f"only a cross_modal_rnn can start from {path}, and not a {type(model).__name__}"]
+            [
+                f"only a {RNN} or a {TRANSFORMER} can start from {path}, and not a "
+                f"{type(model).__name__}"
+            ]
         )
     state = load_checkpoint(path)
     offers = _offers(state, model, here, path)
+    _compare_settings(state, model, path)
     believed = _compare_dictionaries(state, model, path)
     reasons = {name: _why_not(name, offers, here) for name in offers}
     reasons.update(_foreign_fusion(offers, state, images))
@@ -137,9 +157,10 @@ def _offers(
         CheckpointError: it has another architecture.
     """
     weights = state["model"]
-    if QUERY in weights:
+    kind = next(name for name, tensor in OWN_TENSOR.items() if tensor in here)
+    if OWN_TENSOR[kind] in weights:
         offers = {name: Offer(name, value) for name, value in weights.items() if name in here}
-    elif is_fairseq_lstm(weights):
+    elif kind == RNN and is_fairseq_lstm(weights):
         scales = {
             SOURCE_EMBEDDING: model.encoder.embed_tokens.scale,
             TARGET_EMBEDDING: model.decoder.embed_tokens.scale,
@@ -148,19 +169,43 @@ def _offers(
     else:
         raise CheckpointError(
             [
-                f"{path} has the architecture {_architecture(state)}; a cross_modal_rnn can start "
-                "from a cross_modal_rnn or from fairseq's lstm"
+                f"{path} has the architecture {_architecture(state)}; a {kind} can start from a "
+                f"{kind} or from fairseq's {FAIRSEQS[kind]}"
             ]
         )
-    _adapt_feeding(offers, here)
+    if kind == RNN:
+        _adapt_feeding(offers, here)
     return offers
 
 
-def _architecture(state: Dict[str, Any]) -> str:
+def _settings(state: Dict[str, Any]) -> Dict[str, Any]:
+    """Those of the checkpoint's model; empty where it has none."""
     settings = state["cfg"]["model"] if state.get("cfg") else state.get("args")
-    if isinstance(settings, Namespace):
-        settings = vars(settings)
-    return (settings or {}).get("arch") or (settings or {}).get("_name") or "of an unknown name"
+    return vars(settings) if isinstance(settings, Namespace) else settings or {}
+
+
+def _architecture(state: Dict[str, Any]) -> str:
+    settings = _settings(state)
+    return settings.get("arch") or settings.get("_name") or "of an unknown name"
+
+
+def _compare_settings(state: Dict[str, Any], model: nn.Module, path: PathLike) -> None:
+    """Refuse a Transformer whose weights fit, but would do something else here.
+
+    Raises:
+        CheckpointError: everything in which they differ.
+    """
+    here, there = getattr(model.encoder, "cfg", None), _settings(state)
+    if here is None:  # an RNN: its shapes say all, but for the heads of the decoder's attention
+        return
+    problems = [
+        f"{path} has {name} {there[name]}, this model {getattr(here, name)}, and the weights fit only "
+        f"one of them: give --{name.replace('_', '-')} as there"
+        for name in NOT_IN_THE_SHAPES
+        if name in there and there[name] != getattr(here, name)
+    ]
+    if problems:
+        raise CheckpointError(problems)
 
 
 def _compare_dictionaries(state: Dict[str, Any], model: nn.Module, path: PathLike) -> List[str]:
@@ -264,6 +309,8 @@ def _why_left(origin: str, offers: Dict[str, Offer], reasons: Dict[str, Optional
     for pattern, reason in NO_COUNTERPART.items():
         if re.fullmatch(pattern, origin):
             return reason
+    if re.fullmatch(COPIES, origin):
+        return "fairseq 0.12.2 has the layer's weights twice"
     return "the model has nothing like it"
 
 

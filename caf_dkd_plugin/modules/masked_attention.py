@@ -3,8 +3,7 @@
 Letters: B sentences, X queries, K keys, h heads, A attention width, d_k = A / h.
 """
 
-import math
-from typing import Tuple
+from typing import Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +28,13 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
 
 
 def masked_attention(
-    query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, heads: int, dropout: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_mask: Tensor,
+    heads: int,
+    dropout: float,
+    scale: Optional[float] = None,
 ) -> Tuple[Tensor, Tensor]:
     """softmax(Q K^T / sqrt(d_k)) V per head (Vaswani et al. 2017, Eq. 1), with masked keys.
 
@@ -40,13 +45,16 @@ def masked_attention(
         key_mask: (B, K) bool, True where the key is real.
         heads: number of heads; each reads its own d_k columns.
         dropout: probability with which a weight is dropped; 0 outside training.
+        scale: what the scores are multiplied with (default: 1 / sqrt(d_k)).
 
     Returns:
         the context (B, X, width of `value`), heads side by side, and the weights (B, h, X, K)
         before dropout. Where a sentence has no real key both are zero.
     """
     query, key, value = (_split_heads(x, heads) for x in (query, key, value))  # (B, h, ., d_k)
-    query = query / math.sqrt(query.size(-1))  # first, or the product may overflow in float16
+    query = query * (
+        query.size(-1) ** -0.5 if scale is None else scale
+    )  # first, or the product may overflow in float16
     scores = torch.matmul(query, key.transpose(2, 3))  # (B, h, X, K)
     weights = masked_softmax(scores, key_mask[:, None, None, :])
     context = torch.matmul(F.dropout(weights, p=dropout), value)  # (B, h, X, d_k)

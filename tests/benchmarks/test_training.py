@@ -64,17 +64,38 @@ def test_both_sides_are_as_wide(trainings):
     assert ours.decoder.output_projection.weight.shape == theirs.decoder.fc_out.weight.shape
 
 
+def sizes_of_weights(module, twice=()):
+    """Of each matrix but embeddings; those named in `twice` count as two halves."""
+    found = []
+    for name, parameter in module.named_parameters():
+        if parameter.dim() == 2 and "embed_tokens" not in name:
+            halves = 1 + (name in twice)
+            found += [parameter.numel() // halves] * halves
+    return sorted(found)
+
+
 def test_the_products_are_those_of_the_model(benchmark, fairseq_training, trainings, quick):
-    """Each matrix of weights takes part in one product."""
+    """Each matrix of weights takes part in one product, but one half after the other in two."""
     shape = fairseq_training.Shape(sentences=4, source=5, target=6, words=20)
-    products = benchmark("matrix_products").products(shape, 16, quick.symbols)
+    products = benchmark("matrix_products").text_products(shape, 16, quick.symbols)
     layers = [product.inner * product.columns for product in products if product.batch == 1]
-    weights = [
-        parameter.numel()
-        for name, parameter in trainings[0].model.named_parameters()
-        if parameter.dim() == 2 and "embed_tokens" not in name
-    ]
-    assert sorted(layers) == sorted(weights)
+    twice = ["decoder.recurrence.output.weight"]
+    assert sorted(layers) == sizes_of_weights(trainings[0].model, twice)
+
+
+def test_the_products_of_images_are_those_of_the_fusion(
+    benchmark, fairseq_training, quick, tmp_path
+):
+    store = benchmark("made_up_images").write_store(tmp_path / "i.h5", 5, 4, quick.features)
+    data = fairseq_training.write_data(tmp_path / "data", quick, 5)
+    words = [*fairseq_training.common_options(data, quick), *fairseq_training.PLAIN]
+    words += [*fairseq_training.ON_CPU, *fairseq_training.cross_modal_rnn(16)]
+    model = fairseq_training.Training([*words, "--image-h5", str(store)]).model
+    shape = fairseq_training.Shape(sentences=4, source=5, target=6, words=20)
+    products = benchmark("matrix_products").fusion_products(shape, 16, 4, quick.features)
+    layers = [product.inner * product.columns for product in products if product.batch == 1]
+    assert sorted(layers) == sizes_of_weights(model.encoder.fusion)
+    assert sum(not product.to_rows for product in products) == 2  # keys and values of the image
 
 
 def test_the_settings_of_hydra_reach_the_model(benchmark, fairseq_training, quick, tmp_path):

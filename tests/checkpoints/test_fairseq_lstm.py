@@ -85,7 +85,8 @@ def test_from_the_same_state_the_decoder_with_input_feeding_is_the_same(
     )
     state = (hidden, cell, torch.zeros(1, len(target), 8))
     embedded = model.decoder.embed_tokens(target)
-    features, _, weights = model.decoder.recurrence(embedded, state, memory, mask)
+    recurrence = model.decoder.recurrence
+    features, _, weights = recurrence(embedded, state, recurrence.read(memory, mask))
     logits = model.decoder.output_layer(features)
     bias = 0 if ties else theirs.decoder.fc_out.bias  # which the output layer here does not have
     assert_close(logits + bias, expected)

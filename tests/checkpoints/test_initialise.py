@@ -259,7 +259,7 @@ def test_another_architecture_is_refused(ours, stock, refused):
 
 
 def test_another_model_is_refused(ours, fairseqs, save, refused):
-    refused(fairseqs(), save(ours()), "only a cross_modal_rnn can start .* not a LSTMModel")
+    refused(fairseqs(), save(ours()), "only a cross_modal_rnn .* can start .* not a LSTMModel")
 
 
 def test_other_dictionaries_are_refused(ours, save, refused, make_dictionary):

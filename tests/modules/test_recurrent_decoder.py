@@ -52,7 +52,7 @@ def test_is_luongs_formula(cell, layers, heads, x, memory, attention_by_loops):
     module = build(cell, layers, heads).double()
     memory, mask = memory[0].double(), memory[1]
     state = module.initial_state(memory, mask)
-    result, after, weights = module(x.double(), state, memory, mask)
+    result, after, weights = module(x.double(), state, module.read(memory, mask))
     states, expected_after = module.rnn(x.double(), state if cell == "lstm" else state[0])
     context, expected_weights = attention_by_loops(
         states @ module.query.weight.T, memory, memory, mask, heads
@@ -86,7 +86,7 @@ def test_input_feeding_is_luongs_formula(cell, layers, heads, x, memory, attenti
     module = build(cell, layers, heads, feeding=True).double()
     x, memory, mask = x.double(), memory[0].double(), memory[1]
     start = module.initial_state(memory, mask)
-    results, after, weights = module(x, start, memory, mask)
+    results, after, weights = module(x, start, module.read(memory, mask))
     assert (start[-1] == 0).all()
     assert after[-1].shape == (1, B, OUTPUT)
     for b in range(B):
@@ -118,15 +118,43 @@ def test_input_feeding_is_luongs_formula(cell, layers, heads, x, memory, attenti
 def test_step_by_step_is_all_at_once(cell, layers, feeding, x, memory):
     module = build(cell, layers, feeding=feeding)
     start = module.initial_state(*memory)
-    result, after, weights = module(x, start, *memory)
+    result, after, weights = module(x, start, module.read(*memory))
     state, results, rows = start, [], []
     for step in range(T):
-        one, state, row = module(x[:, step : step + 1], state, *memory)
+        one, state, row = module(x[:, step : step + 1], state, module.read(*memory))
         results.append(one)
         rows.append(row)
     torch.testing.assert_close(torch.cat(results, dim=1), result)
     torch.testing.assert_close(torch.cat(rows, dim=2), weights)
     torch.testing.assert_close(state, after)
+
+
+@CELLS
+@LAYERS
+@FEEDING
+@pytest.mark.parametrize("heads", [1, 2])
+def test_a_step_from_gates_is_a_step(cell, layers, feeding, heads, x, memory):
+    module = build(cell, layers, heads, feeding=feeding).double().eval()
+    x, memory = x.double(), module.read(memory[0].double(), memory[1])
+    state = module.initial_state(torch.randn(B, S, MEMORY).double(), memory.mask)
+    for token in x.unbind(dim=1):
+        expected, after, row = module(token[:, None], state, memory)
+        found = module.step(module.gates(token), state, memory)
+        torch.testing.assert_close(found, (expected, after, row))
+        state = after
+
+
+@CELLS
+@FEEDING
+@pytest.mark.parametrize("heads", [1, 2])
+def test_targets_side_by_side_share_a_sentence(cell, feeding, heads, memory):
+    module = build(cell, heads=heads, feeding=feeding)
+    x = torch.randn(2 * B, T, INPUT)
+    start = tuple(part.repeat_interleave(2, 1) for part in module.initial_state(*memory))
+    shared = module.read(*memory)
+    apart = shared.of(torch.arange(B).repeat_interleave(2))
+    assert [len(part) for part in apart] == [2 * B] * 3
+    torch.testing.assert_close(module(x, start, shared), module(x, start, apart))
 
 
 @CELLS
@@ -136,8 +164,8 @@ def test_padding_in_the_memory_does_not_matter(cell, feeding, content, x, memory
     module = build(cell, feeding=feeding)
     rows, mask = memory
     hidden = rows.masked_fill(~mask[..., None], content)
-    expected = module(x, module.initial_state(rows, mask), rows, mask)
-    found = module(x, module.initial_state(hidden, mask), hidden, mask)
+    expected = module(x, module.initial_state(rows, mask), module.read(rows, mask))
+    found = module(x, module.initial_state(hidden, mask), module.read(hidden, mask))
     torch.testing.assert_close(found, expected)
     assert (found[2].masked_select(~mask[:, None, None, :]) == 0).all()
 
@@ -147,9 +175,13 @@ def test_padding_in_the_memory_does_not_matter(cell, feeding, content, x, memory
 def test_each_dropout_is_active_in_training_only(rate, feeding, x, memory):
     module = build(feeding=feeding, **{rate: 0.5})
     start = module.initial_state(*memory)
-    assert not torch.equal(module(x, start, *memory)[0], module(x, start, *memory)[0])
+    assert not torch.equal(
+        module(x, start, module.read(*memory))[0], module(x, start, module.read(*memory))[0]
+    )
     module.eval()
-    assert torch.equal(module(x, start, *memory)[0], module(x, start, *memory)[0])
+    assert torch.equal(
+        module(x, start, module.read(*memory))[0], module(x, start, module.read(*memory))[0]
+    )
 
 
 @pytest.mark.parametrize(("layers", "random"), [(1, False), (2, True)])
@@ -159,7 +191,7 @@ def test_dropout_is_between_layers_too(layers, random, x, memory):
         warnings.simplefilter("error")  # torch warns of dropout without a second layer
         module = build(layers=layers, dropout=0.5)
     start = module.initial_state(*memory)
-    (one,), (other,) = (module(x, start, *memory)[1] for _ in range(2))
+    (one,), (other,) = (module(x, start, module.read(*memory))[1] for _ in range(2))
     assert torch.equal(one, other) != random
 
 

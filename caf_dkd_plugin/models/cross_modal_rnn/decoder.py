@@ -1,16 +1,17 @@
 """The decoder of ``cross_modal_rnn``: embeddings, an RNN with attention, the output layer.
 
-Letters: B sentences, S source tokens, T target tokens, M width of the encoder's output, d width of
-the embeddings, V target vocabulary, h heads.
+Letters: N sentences, B targets (in a beam search, hypotheses: several a sentence), S source tokens, T
+target tokens, M width of the encoder's output, d width of the embeddings, V target vocabulary, h heads.
 """
 
 from typing import Dict, Optional
 
+import torch
 import torch.nn.functional as F
 from fairseq.models import FairseqIncrementalDecoder
 from torch import Tensor, nn
 
-from ...modules.recurrent_decoder import RecurrentDecoder
+from ...modules.recurrent_decoder import Memory, RecurrentDecoder
 from .config import MAX_POSITIONS, CrossModalRNNConfig
 
 
@@ -48,6 +49,17 @@ class CrossModalRNNDecoder(FairseqIncrementalDecoder):
             self.output_projection.weight = embed_tokens.weight
         else:
             nn.init.normal_(self.output_projection.weight, std=cfg.decoder_embed_dim**-0.5)
+        self.register_buffer("gates", None, persistent=False)
+
+    @torch.no_grad()
+    def make_generation_fast_(self, **_) -> None:
+        """Know what the RNN makes of each symbol, (V, gates), in place of computing it at each step.
+
+        fairseq calls this of a model that will only translate (``prepare_for_inference_``), and will
+        not let it train any more.
+        """
+        symbols = torch.arange(len(self.dictionary), device=self.embed_tokens.weight.device)
+        self.gates = self.recurrence.gates(self.embed_tokens(symbols))
 
     def forward(
         self,
@@ -79,36 +91,62 @@ class CrossModalRNNDecoder(FairseqIncrementalDecoder):
         self, prev_output_tokens, encoder_out, incremental_state=None, need_maps=False
     ):
         """Like :meth:`forward`, with what the output layer reads (B, T, d) in place of logits."""
-        memory, memory_mask = encoder_out["memory"], encoder_out["mask"]
-        state = None
+        mask, sentences = encoder_out["mask"], encoder_out.get("sentences")
+        cached = None
         if incremental_state is not None:
             prev_output_tokens = prev_output_tokens[:, -1:]
-            state = self._cached_state(incremental_state)
-        if state is None:
-            state = self.recurrence.initial_state(memory, memory_mask)
-        x = F.dropout(self.embed_tokens(prev_output_tokens), self.embed_dropout, self.training)
-        x, state, weights = self.recurrence(x, state, memory, memory_mask)
-        x = F.dropout(x, self.dropout, self.training)
+            cached = self.get_incremental_state(incremental_state, "rnn")
+        if cached is None:
+            state = self.recurrence.initial_state(encoder_out["memory"], mask)
+            if sentences is not None:
+                state = tuple(part.index_select(1, sentences) for part in state)
+        else:
+            state = tuple(cached[name] for name in sorted(cached))
+        memory = self._memory(encoder_out, incremental_state)
+        if incremental_state is not None and self.gates is not None:
+            gates = F.embedding(prev_output_tokens.squeeze(1), self.gates)
+            x, state, weights = self.recurrence.step(gates, state, memory)
+        else:
+            x = F.dropout(self.embed_tokens(prev_output_tokens), self.embed_dropout, self.training)
+            x, state, weights = self.recurrence(x, state, memory)
+            x = F.dropout(x, self.dropout, self.training)
         if incremental_state is not None:
             named = {f"state{i}": part for i, part in enumerate(state)}
             self.set_incremental_state(incremental_state, "rnn", named)
         extra = {"attn": [weights.mean(dim=1)]}
         if need_maps:
-            target_mask = prev_output_tokens.ne(self.dictionary.pad())
+
+            def placed(x: Tensor) -> Tensor:
+                return x if sentences is None else x.index_select(0, sentences)
+
+            source_mask, target_mask = placed(mask), prev_output_tokens.ne(self.dictionary.pad())
             extra["maps"] = {"cross": weights}
-            extra["map_masks"] = {"cross": (target_mask, memory_mask)}
+            extra["map_masks"] = {"cross": (target_mask, source_mask)}
             if "fusion_map" in encoder_out:
-                extra["maps"]["fusion"] = encoder_out["fusion_map"]
-                extra["map_masks"]["fusion"] = (memory_mask, encoder_out["image_mask"])
+                extra["maps"]["fusion"] = placed(encoder_out["fusion_map"])
+                extra["map_masks"]["fusion"] = (source_mask, placed(encoder_out["image_mask"]))
         return x, extra
 
     def output_layer(self, features: Tensor) -> Tensor:
         """(B, T, d) -> logits (B, T, V)."""
         return self.output_projection(features)
 
-    def _cached_state(self, incremental_state):
-        cached = self.get_incremental_state(incremental_state, "rnn")
-        return None if cached is None else tuple(cached[name] for name in sorted(cached))
+    def _memory(self, encoder_out, incremental_state) -> Memory:
+        """What the recurrence reads of each sentence, in groups of as many hypotheses of each."""
+        cached = None
+        if incremental_state is not None:
+            cached = self.get_incremental_state(incremental_state, "memory")
+        if cached is None:
+            memory = self.recurrence.read(encoder_out["memory"], encoder_out["mask"])
+            if incremental_state is not None:
+                self.set_incremental_state(incremental_state, "memory", memory._asdict())
+        else:
+            memory = Memory(**cached)
+        if "sentences" not in encoder_out:
+            return memory
+        sentences, sizes = torch.unique_consecutive(encoder_out["sentences"], return_counts=True)
+        alike = bool((sizes == sizes[0]).all())
+        return memory.of(sentences if alike else encoder_out["sentences"])
 
     def reorder_incremental_state(self, incremental_state, new_order: Tensor) -> None:
         """Follow a beam search that keeps, drops or repeats hypotheses: new_order is (B',)."""

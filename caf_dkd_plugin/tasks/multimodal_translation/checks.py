@@ -104,7 +104,8 @@ def option_problems(cfg: MultimodalTranslationConfig, model_cfg) -> List[str]:
     if cfg.image_h5 is not None and not can_read_images(model_cfg):
         found.append(
             f"--image-h5 is given, but the architecture {getattr(model_cfg, '_name', '?')} reads "
-            "no images. Use --arch cross_modal_rnn, or leave --image-h5 out."
+            "no images. Use --arch cross_modal_rnn or cross_modal_transformer, or leave --image-h5 "
+            "out."
         )
     given = format_of_model(model_cfg)
     if cfg.image_h5 is None and given is not None:

@@ -81,8 +81,9 @@ class MultimodalTranslationConfig(TranslationConfig):
     init_from: Optional[str] = field(
         default=None,
         metadata={
-            "help": "start a new model from what fits it of this checkpoint: a cross_modal_rnn, such "
-            "as one without images, or fairseq's lstm; the log lists what was taken"
+            "help": "start a new model from what fits it of this checkpoint: one of its architecture, "
+            "such as one without images, or fairseq's lstm for a cross_modal_rnn, its transformer for a "
+            "cross_modal_transformer; the log lists what was taken"
         },
     )
     save_dir: str = II("checkpoint.save_dir")
