@@ -1,8 +1,8 @@
-"""Label-smoothed cross-entropy mixed with word-level distillation."""
+"""Label-smoothed cross-entropy mixed with word-level distillation and with aligned attention."""
 
 import math
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Dict, List, Optional
 
 from fairseq.criterions import register_criterion
 from fairseq.criterions.label_smoothed_cross_entropy import (
@@ -12,7 +12,10 @@ from fairseq.criterions.label_smoothed_cross_entropy import (
 )
 from fairseq.dataclass import ChoiceEnum
 from fairseq.logging import metrics
+from torch import Tensor
 
+from ..distillation.aligners import ALIGNERS
+from ..distillation.attention_alignment import FAMILIES, AttentionAlignment
 from ..distillation.divergences import DIVERGENCES
 from ..distillation.losses import distillation_loss
 from ..distillation.top_k import TopK
@@ -51,28 +54,60 @@ class KDLabelSmoothedCrossEntropyCriterionConfig(LabelSmoothedCrossEntropyCriter
             "divergence"
         },
     )
+    a2d_families: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "learn where the teacher looks (Align-to-Distill), in these families of attention: "
+            f"{', '.join(FAMILIES)}, joined by commas (default: none)"
+        },
+    )
+    a2d_weight: float = field(
+        default=1.0,
+        metadata={"help": "weight of the attention's divergence in the loss, above 0"},
+    )
+    a2d_decay: float = field(
+        default=0.9,
+        metadata={
+            "help": "what --a2d-weight is multiplied with after each epoch, above 0 and at most 1"
+        },
+    )
+    a2d_aligner: ChoiceEnum(list(ALIGNERS)) = field(
+        default="rowmix",
+        metadata={
+            "help": "the student's heads are compared with the teacher's as learned mixtures, one "
+            "for each of the teacher's (rowmix), as published (conv), or mean with mean (mean)"
+        },
+    )
 
 
 @register_criterion(
     "kd_label_smoothed_cross_entropy", dataclass=KDLabelSmoothedCrossEntropyCriterionConfig
 )
 class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
-    """L = lambda * L_CE + (1 - lambda) * L_KD (CAF-DKD, final loss).
+    """L = lambda * L_CE + (1 - lambda) * L_KD (CAF-DKD, final loss) + w * L_A2D (Jin et al. 2024).
 
     L_CE is fairseq's label-smoothed cross-entropy and L_KD
     :func:`~caf_dkd_plugin.distillation.losses.distillation_loss`, both sums over non-pad target tokens.
+    L_A2D, which there is only with --a2d-families, is the sum over families of
+    :class:`~caf_dkd_plugin.distillation.attention_alignment.AttentionAlignment`, and its weight w is
+    --a2d-weight times --a2d-decay to the power of the epochs before. What the aligners learn belongs to
+    the criterion and lands in no model.
     In training the task puts into the sample
         - ``teacher``: ``log_probs`` (B, T, V) at temperature 1, or the fields of
           :class:`~caf_dkd_plugin.distillation.top_k.TopK` as ``topk_ids``, ``topk_log_probs`` (B, T, k),
           ``tail_log_mass`` (B, T, M), ``tail_code`` (B, T, r) and ``tail_shape``, a
-          :class:`~caf_dkd_plugin.distillation.tail_shape.TailShape`;
+          :class:`~caf_dkd_plugin.distillation.tail_shape.TailShape`; with --a2d-families also ``maps`` and
+          ``map_masks`` of :class:`~caf_dkd_plugin.distillation.teacher.Answer`, empty where the loss
+          will be ignored;
+        - ``epoch``, from 1 on;
         - ``update_num``: the number of updates so far, which a resumed training goes on counting.
     Validation has no teacher: its loss is the full L_CE, so that runs with and without distillation
     compare. With lambda = 1 this is fairseq's criterion to the last bit.
 
     Raises:
-        ValueError: lambda, its schedule or the temperature is out of range (all problems, one a line);
-            in training, lambda < 1 and the sample has no teacher, or a schedule and no update number.
+        ValueError: an option is out of range or has no effect (all problems, one a line); in training,
+            lambda < 1 or aligned attention and the sample has no teacher, or a schedule and no update
+            number.
     """
 
     def __init__(
@@ -87,6 +122,10 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
         kd_lambda_updates,
         kd_temperature,
         kd_divergence,
+        a2d_families,
+        a2d_weight,
+        a2d_decay,
+        a2d_aligner,
     ):
         super().__init__(task, sentence_avg, label_smoothing, ignore_prefix_size, report_accuracy)
         problems = []
@@ -108,8 +147,15 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
             )
         if not 0 < kd_temperature < math.inf:
             problems.append(f"--kd-temperature {kd_temperature} must be above 0 and finite")
+        problems += _alignment_problems(a2d_families, a2d_weight, a2d_decay, str(a2d_aligner))
         if problems:
             raise ValueError("\n".join(problems))
+        self.a2d_aligner = str(a2d_aligner)
+        heads = getattr(task, "aligned_heads", {})
+        self.alignment = AttentionAlignment(self.a2d_aligner, heads) if heads else None
+        self.a2d_families = a2d_families
+        self.a2d_weight = a2d_weight
+        self.a2d_decay = a2d_decay
         self.kd_lambda = kd_lambda
         self.kd_lambda_end = kd_lambda_end
         self.kd_lambda_updates = kd_lambda_updates
@@ -123,37 +169,38 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
         Returns:
             the loss, the sample size that the gradient is divided by, and what to log.
         """
-        if not model.training or self.smallest_lambda == 1:
+        if not model.training or (self.smallest_lambda == 1 and self.a2d_families is None):
             return super().forward(model, sample, reduce=reduce)
-        if "teacher" not in sample:
-            option = "" if self.smallest_lambda == self.kd_lambda else "-end"
-            raise ValueError(
-                f"--kd-lambda{option} {self.smallest_lambda} asks for distillation, but the mini-batch "
-                "has no teacher. Use --task multimodal_translation with --teacher-path, or "
-                "--kd-lambda 1."
-            )
-
-        net_output = model(**sample["net_input"])
+        self._check_taught(sample)
+        asked = {} if self.alignment is None else {"need_maps": True}
+        net_output = model(**sample["net_input"], **asked)
         log_probs, target = self.get_lprobs_and_target(model, net_output, sample)  # (N, V), (N,)
         cross_entropy, nll_loss = label_smoothed_nll_loss(
             log_probs, target, self.eps, ignore_index=self.padding_idx, reduce=reduce
         )
-        kd_loss = distillation_loss(
-            log_probs,
-            self._teacher(sample["teacher"]),
-            target.ne(self.padding_idx),
-            self.kd_temperature,
-            self.kd_divergence,
-        )
-        kd_loss = kd_loss.sum() if reduce else kd_loss.unsqueeze(-1)  # like cross_entropy
-        kd_lambda = self._lambda(sample)
-        loss = kd_lambda * cross_entropy + (1 - kd_lambda) * kd_loss
+        losses = {"nll_loss": nll_loss}
+        loss, kd_lambda = cross_entropy, self._lambda(sample)
+        if self.smallest_lambda < 1:
+            kd_loss = distillation_loss(
+                log_probs,
+                self._teacher(sample["teacher"]),
+                target.ne(self.padding_idx),
+                self.kd_temperature,
+                self.kd_divergence,
+            )
+            kd_loss = kd_loss.sum() if reduce else kd_loss.unsqueeze(-1)  # like cross_entropy
+            losses["kd_loss"] = kd_loss
+            loss = kd_lambda * cross_entropy + (1 - kd_lambda) * kd_loss
+        if self.alignment is not None:
+            attention = self._attention_losses(net_output[1], sample["teacher"])
+            losses.update({f"a2d_{family}": found for family, found in attention.items()})
+            weight = self.a2d_weight * self.a2d_decay ** (sample["epoch"] - 1)
+            loss = loss + weight * sum(attention.values())
 
         sample_size = sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
         logging_output = {
             "loss": loss.data,
-            "nll_loss": nll_loss.data,
-            "kd_loss": kd_loss.data,
+            **{name: found.data for name, found in losses.items()},
             "ntokens": sample["ntokens"],
             "nsentences": sample["target"].size(0),
             "sample_size": sample_size,
@@ -165,6 +212,33 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
             logging_output["n_correct"] = correct.item()
             logging_output["total"] = total.item()
         return loss, sample_size, logging_output
+
+    def _check_taught(self, sample) -> None:
+        untaught = "teacher" not in sample or (self.alignment is None and self.a2d_families)
+        if not untaught:
+            return
+        end = "" if self.smallest_lambda == self.kd_lambda else "-end"
+        asks = (
+            f"--kd-lambda{end} {self.smallest_lambda} asks for distillation"
+            if self.a2d_families is None
+            else f"--a2d-families {self.a2d_families} asks for a teacher's attention"
+        )
+        raise ValueError(
+            f"{asks}, but the mini-batch has no teacher. Use --task multimodal_translation with "
+            "--teacher-path, or leave distillation out (--kd-lambda 1, no --a2d-families)."
+        )
+
+    def _attention_losses(self, extra, said) -> Dict[str, Tensor]:
+        maps, masks = extra["maps"], extra["map_masks"]
+        if not said["maps"]:  # the loss will be ignored: any that has a gradient everywhere
+            said = {"maps": maps, "map_masks": masks}
+        return self.alignment(maps, masks, said["maps"], said["map_masks"], self.ignore_prefix_size)
+
+    def load_state_dict(self, state_dict, *args, **kwargs):
+        """What the aligners have learned; nothing from a checkpoint of a training without them."""
+        if state_dict is not None:
+            return super().load_state_dict(state_dict, *args, **kwargs)
+        return None
 
     def _lambda(self, sample) -> float:
         if self.kd_lambda_end is None:
@@ -194,10 +268,26 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
         """Aggregate logging outputs from data parallel training; losses in base 2."""
         super().reduce_metrics(logging_outputs)
         sample_size = sum(log.get("sample_size", 0) for log in logging_outputs)
-        if any("kd_loss" in log for log in logging_outputs):
-            kd_loss = sum(log.get("kd_loss", 0) for log in logging_outputs)
-            metrics.log_scalar("kd_loss", kd_loss / sample_size / math.log(2), sample_size, round=3)
+        for name in ("kd_loss", *(f"a2d_{family}" for family in FAMILIES)):
+            if any(name in log for log in logging_outputs):
+                total = sum(log.get(name, 0) for log in logging_outputs)
+                bits = total / sample_size / math.log(2)
+                metrics.log_scalar(name, bits, sample_size, round=3)
         if any("kd_lambda" in log for log in logging_outputs):
             kd_lambda = sum(log.get("kd_lambda", 0) for log in logging_outputs)
             # Without a weight it is not averaged over updates: the log shows the last.
             metrics.log_scalar("kd_lambda", kd_lambda / sample_size, weight=0, round=4)
+
+
+def _alignment_problems(families, weight: float, decay: float, aligner: str) -> List[str]:
+    found = []
+    if not 0 < weight < math.inf:
+        found.append(f"--a2d-weight {weight} must be above 0 and finite")
+    if not 0 < decay <= 1:
+        found.append(f"--a2d-decay {decay} must be above 0 and at most 1")
+    defaults = KDLabelSmoothedCrossEntropyCriterionConfig
+    given = {"weight": weight, "decay": decay, "aligner": aligner}
+    for name, value in given.items():
+        if families is None and value != getattr(defaults, f"a2d_{name}"):
+            found.append(f"--a2d-{name} {value} has no effect without --a2d-families")
+    return found

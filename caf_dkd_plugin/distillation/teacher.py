@@ -52,6 +52,18 @@ class Member(NamedTuple):
     """index of the source's padding symbol"""
 
 
+class Answer(NamedTuple):
+    """What a teacher says of a mini-batch."""
+
+    log_probs: Tensor
+    """(B, T, V) float32 at temperature 1; log of the mean probability of several models"""
+    maps: Dict[str, Tensor]
+    """if asked for, of each family that all models have the attention (B, C, X, K), before dropout; C
+    counts the maps of all models, those of the first come first"""
+    map_masks: Dict[str, Tuple[Tensor, Tensor]]
+    """of each family its queries (B, X) and keys (B, K) that are real, bool"""
+
+
 class FrozenTeacher:
     """One or more models whose probabilities are averaged.
 
@@ -80,39 +92,75 @@ class FrozenTeacher:
         source, target = zip(*(member.model.max_positions() for member in self._members))
         return int(min(source)), int(min(target))
 
-    @torch.no_grad()
+    def map_counts(self) -> Optional[Dict[str, int]]:
+        """Of each family of attention that all models have the number of maps.
+
+        None if one gives none, or gives them of a source that is padded on the left.
+        """
+        for model, left_pad_source, _ in self._members:
+            if left_pad_source or not hasattr(model, "map_counts"):
+                return None
+        counts = [member.model.map_counts() for member in self._members]
+        shared = [family for family in counts[0] if all(family in each for each in counts)]
+        return {family: sum(each[family] for each in counts) for family in shared}
+
     def log_probs(self, net_input: Dict[str, Tensor], dtype: torch.dtype) -> Tensor:
-        """The teacher's log-probabilities for each token of the target.
+        """:meth:`answer` without maps: the log-probabilities alone."""
+        return self.answer(net_input, dtype).log_probs
+
+    @torch.no_grad()
+    def answer(
+        self, net_input: Dict[str, Tensor], dtype: torch.dtype, need_maps: bool = False
+    ) -> Answer:
+        """What the teacher says of each token of the target.
 
         Args:
             net_input: what the teacher is asked, with the source padded on the right: see
                 :func:`asked`. Models without images do not get its images.
             dtype: in which to compute; moved, with the device, when it changes.
-
-        Returns:
-            (B, T, V) float32 at temperature 1; log of the mean probability of several models.
+            need_maps: also where it looks; :meth:`map_counts` says whether it can be asked.
         """
         # Rows as fairseq's collater sorts them, which its RNNs rely on.
         order = net_input["src_lengths"].argsort(descending=True, stable=True)
         in_order = bool((order[1:] > order[:-1]).all())
         if not in_order:
             net_input = {name: x.index_select(0, order) for name, x in net_input.items()}
-        log_probs = self._mean(net_input, dtype)
-        return log_probs if in_order else log_probs.index_select(0, order.argsort())
+        answers = [self._ask(member, net_input, dtype, need_maps) for member in self._members]
+        log_probs = answers[0].log_probs
+        if len(answers) > 1:
+            log_probs = torch.logsumexp(torch.stack([each.log_probs for each in answers]), dim=0)
+            log_probs = log_probs - math.log(len(answers))
+        maps, masks = {}, {}
+        for family in self.map_counts() if need_maps else ():
+            maps[family] = torch.cat([each.maps[family] for each in answers], dim=1)
+            masks[family] = answers[0].map_masks[family]
+        if in_order:
+            return Answer(log_probs, maps, masks)
+        back = order.argsort()
+        return Answer(
+            log_probs.index_select(0, back),
+            {family: x.index_select(0, back) for family, x in maps.items()},
+            {
+                family: tuple(x.index_select(0, back) for x in both)
+                for family, both in masks.items()
+            },
+        )
 
-    def _mean(self, net_input: Dict[str, Tensor], dtype: torch.dtype) -> Tensor:
-        results = []
-        for model, left_pad_source, pad in self._members:
-            model.to(device=net_input["src_tokens"].device, dtype=dtype)
-            inputs = dict(net_input) if reads_images(model) else without_images(net_input)
-            if left_pad_source:
-                inputs["src_tokens"] = utils.convert_padding_direction(
-                    inputs["src_tokens"], pad, right_to_left=True
-                )
-            results.append(model.get_normalized_probs(model(**inputs), log_probs=True).float())
-        if len(results) == 1:
-            return results[0]
-        return torch.logsumexp(torch.stack(results), dim=0) - math.log(len(results))
+    def _ask(
+        self, member: Member, net_input: Dict[str, Tensor], dtype: torch.dtype, need_maps: bool
+    ) -> Answer:
+        model, left_pad_source, pad = member
+        model.to(device=net_input["src_tokens"].device, dtype=dtype)
+        inputs = dict(net_input) if reads_images(model) else without_images(net_input)
+        if left_pad_source:
+            inputs["src_tokens"] = utils.convert_padding_direction(
+                inputs["src_tokens"], pad, right_to_left=True
+            )
+        output = model(**inputs, need_maps=True) if need_maps else model(**inputs)
+        log_probs = model.get_normalized_probs(output, log_probs=True).float()
+        if not need_maps:
+            return Answer(log_probs, {}, {})
+        return Answer(log_probs, output[1]["maps"], output[1]["map_masks"])
 
 
 def _leave_the_fast_path(model: torch.nn.Module) -> None:

@@ -17,6 +17,7 @@ from caf_dkd_plugin.data.image_store import Description
 from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
 from caf_dkd_plugin.data.multimodal_dataset import MultimodalDataset
 from caf_dkd_plugin.models.cross_modal_rnn import CrossModalRNNConfig
+from caf_dkd_plugin.models.cross_modal_transformer import CrossModalTransformerConfig
 from caf_dkd_plugin.tasks.multimodal_translation import MultimodalTranslationConfig
 
 KD = "kd_label_smoothed_cross_entropy"
@@ -87,8 +88,9 @@ def distilling(teacher, **values):
 CONFIGS = {
     MultimodalTranslationConfig: TranslationConfig,
     KDLabelSmoothedCrossEntropyCriterionConfig: LabelSmoothedCrossEntropyCriterionConfig,
-    CrossModalRNNConfig: None,
 }
+MODELS = (CrossModalRNNConfig, CrossModalTransformerConfig)
+"""a training has one of them"""
 
 
 def option_names(config, base=None):
@@ -101,9 +103,10 @@ def option_names(config, base=None):
     }
 
 
-def test_no_option_is_declared_twice():
+@pytest.mark.parametrize("model", MODELS)
+def test_no_option_is_declared_twice(model):
     """fairseq would drop the second one silently; both would then read the first one's value."""
-    names = [option_names(config) for config in CONFIGS]
+    names = [option_names(config) for config in (*CONFIGS, model)]
     assert len(set.union(*names)) == sum(map(len, names))
     fairseqs = {
         action.dest
@@ -119,7 +122,7 @@ def test_every_option_is_read_and_has_a_help_text(root):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 read.add(node.attr)
-    for config, base in CONFIGS.items():
+    for config, base in [*CONFIGS.items(), *((model, None) for model in MODELS)]:
         for name in option_names(config, base):
             assert name in read, f"{config.__name__}.{name} is never read"
             assert config.__dataclass_fields__[name].metadata["help"]

@@ -6,8 +6,9 @@ vocabulary.
 
 import copy
 import logging
+import math
 from dataclasses import asdict
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 from fairseq import utils
@@ -30,6 +31,7 @@ from ...data.split_images import image_rows, read_split_ids, with_remedy
 from ...data.taught_dataset import TaughtDataset, lines_of_cache
 from ...data.teacher_cache import TeacherCache, TeacherCacheError
 from ...data.teacher_source import TeacherSourceDataset, read_side
+from ...distillation.attention_alignment import family_problems
 from ...distillation.tail_shape import TailShape
 from ...distillation.teacher import FrozenTeacher, Student, TeacherError, asked, load_teacher
 from ...freed_memory import keep_freed_memory
@@ -88,6 +90,11 @@ class MultimodalTranslationTask(TranslationTask):
         # The models from checkpoints, since there may be an ensemble.
         self._trained: List[TrainedOn] = []
         self._lr_factors: Dict[str, float] = {}
+        self._epoch = 1
+        # Of each family of attention that the student has the number of maps; None: it gives none.
+        self._map_counts: Optional[Dict[str, int]] = None
+        self.aligned_heads: Dict[str, Tuple[int, int]] = {}
+        """of each family whose attention is aligned, the number of maps of student and teacher"""
 
     @classmethod
     def setup_task(cls, cfg: MultimodalTranslationConfig, **kwargs):
@@ -224,6 +231,8 @@ class MultimodalTranslationTask(TranslationTask):
         if resumed is not None and hasattr(cfg, "image_backbone_weights"):
             cfg = _with_weights_of_checkpoint(cfg)
         model = super().build_model(cfg, from_checkpoint)
+        if hasattr(model, "map_counts"):
+            self._map_counts = model.map_counts()
         if self.cfg.init_from is not None and resumed is not None:
             logger.info(f"going on from {resumed}, so --init-from is not read")
         elif self.cfg.init_from is not None:
@@ -327,7 +336,8 @@ class MultimodalTranslationTask(TranslationTask):
         """Build the criterion; when training starts, check that it and the teacher agree.
 
         Raises:
-            ValueError: lambda < 1 without a teacher, or a teacher that would have no effect.
+            ValueError: lambda < 1 without a teacher, a teacher that would have no effect, or attention
+                that cannot be aligned.
         """
         if self._training:
             name = cfg._name
@@ -337,12 +347,31 @@ class MultimodalTranslationTask(TranslationTask):
                     f"{CRITERION}, or leave the teacher out."
                 )
             if name == CRITERION:
-                self._check_lambda(cfg.kd_lambda, cfg.kd_lambda_end)
+                self._check_lambda(cfg)
                 self._check_temperature(cfg.kd_temperature)
+                if cfg.a2d_families is not None:
+                    self._align_heads(cfg.a2d_families.split(","))
         return super().build_criterion(cfg, *args, **kwargs)
 
-    def _check_lambda(self, start: float, end: Optional[float]) -> None:
+    def _align_heads(self, families: List[str]) -> None:
+        if self.teacher is None:
+            raise ValueError(
+                f"--a2d-families {','.join(families)} needs a teacher that is asked where it looks: give "
+                "--teacher-path; a cache knows its probabilities only"
+            )
+        teacher = self.teacher.map_counts()
+        problems = family_problems(
+            families, self._map_counts, teacher, self.cfg.teacher_source_lang is not None
+        )
+        if problems:
+            raise ValueError("\n".join(problems))
+        self.aligned_heads = {
+            family: (self._map_counts[family], teacher[family]) for family in families
+        }
+
+    def _check_lambda(self, cfg) -> None:
         """Lambda, and where its schedule leads, ask for a teacher or for none."""
+        start, end = cfg.kd_lambda, cfg.kd_lambda_end
         smallest = start if end is None else min(start, end)
         option = "--kd-lambda" if smallest == start else "--kd-lambda-end"
         if self._teacher_option is None and smallest < 1:
@@ -351,10 +380,10 @@ class MultimodalTranslationTask(TranslationTask):
                 "no teacher: give --teacher-path or --teacher-cache, or --kd-lambda 1 for plain "
                 "training."
             )
-        if self._teacher_option is not None and smallest == 1:
+        if self._teacher_option is not None and smallest == 1 and cfg.a2d_families is None:
             raise ValueError(
                 f"{self._teacher_option} has no effect with --kd-lambda 1: choose a smaller lambda, "
-                "or leave the teacher out."
+                "align attention (--a2d-families), or leave the teacher out."
             )
 
     def _check_temperature(self, temperature: float) -> None:
@@ -410,24 +439,42 @@ class MultimodalTranslationTask(TranslationTask):
 
         The teacher's log-probabilities (B, T, V) at temperature 1 go into
         ``sample["teacher"]["log_probs"]``; what a cache knows is in the sample already, but for
-        ``tail_shape``, which is the same for all. The number of updates so far, which a schedule of the
-        criterion's lambda follows, goes into ``sample["update_num"]``. The teacher sees the images that
-        --image-dropout hides from the student.
+        ``tail_shape``, which is the same for all. Where attention is aligned, the teacher's goes into
+        ``maps`` and ``map_masks`` beside them. The number of updates so far, which a schedule of the
+        criterion's lambda follows, goes into ``sample["update_num"]``, and the number of the epoch into
+        ``sample["epoch"]``. The teacher sees the images that --image-dropout hides from the student.
+
+        Where one of several processes has no mini-batch left, fairseq takes any other, also one of
+        validation, of which no cache knows anything, and ignores what comes of it (`ignore_grad`). The
+        teacher is not asked then.
         """
-        if self.teacher is not None:
-            dtype = next(model.parameters()).dtype
-            log_probs = self.teacher.log_probs(asked(sample), dtype)
-            sample = {**sample, "teacher": {"log_probs": log_probs}}
-        elif self._cache is not None:
-            shape = self._tail_shape(sample["target"].device)
-            sample = {**sample, "teacher": {**sample["teacher"], "tail_shape": shape}}
         if self._teacher_option is not None:
-            sample = {**sample, "update_num": update_num}
+            if ignore_grad:
+                said = self._nothing_said(sample["target"])
+            elif self.teacher is not None:
+                dtype, need_maps = next(model.parameters()).dtype, bool(self.aligned_heads)
+                said = self.teacher.answer(asked(sample), dtype, need_maps)._asdict()
+            else:
+                shape = self._tail_shape(sample["target"].device)
+                said = {**sample["teacher"], "tail_shape": shape}
+            position = {"update_num": update_num, "epoch": self._epoch}
+            sample = {**sample, "teacher": said, **position}
         if self.cfg.image_dropout:
             sample = {**sample, "net_input": self._hide_images(sample["net_input"])}
         return super().train_step(
             sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs
         )
+
+    def begin_epoch(self, epoch, model) -> None:
+        """Remember its number, which the weight of aligned attention follows."""
+        self._epoch = epoch
+        super().begin_epoch(epoch, model)
+
+    def _nothing_said(self, target: torch.Tensor) -> Dict[str, Any]:
+        """All symbols as probable as each other, for the criterion to go through the same steps."""
+        shape = (*target.shape, len(self.target_dictionary))  # (B, T, V)
+        log_probs = torch.full(shape, -math.log(shape[-1]), device=target.device)
+        return {"log_probs": log_probs, "maps": {}, "map_masks": {}}
 
     def _tail_shape(self, device: torch.device) -> TailShape:
         """Of the teacher's cache; it is moved once."""
