@@ -29,6 +29,7 @@ PROGRAMS = (
     "training_images",
     "training_cached_teacher",
     "training_live_teacher",
+    "training_aligned",
     "generation",
     "image_reading",
     "resident_memory",

@@ -19,9 +19,8 @@ from rounds import cpu_clock, interleaved, speed
 from rows import Bound, Found, Required, Row
 from sizes import Sizes
 from teachers import distilled, write_teacher
-from torch import Tensor
 
-from caf_dkd_plugin.distillation.teacher import asked
+from caf_dkd_plugin.distillation.teacher import Answer, asked
 
 AT_LEAST = Required(Bound.AT_LEAST, 0.95)
 TEMPERATURE = 2
@@ -31,13 +30,13 @@ class ReadyTeacher:
     """Takes a frozen teacher's place in the task, and has its answer ready.
 
     Args:
-        said: (B, T, V), about the mini-batch of the next step.
+        said: about the mini-batch of the next step.
     """
 
-    def __init__(self, said: Tensor):
+    def __init__(self, said: Answer):
         self.said = said
 
-    def log_probs(self, net_input, dtype: torch.dtype) -> Tensor:
+    def answer(self, net_input, dtype: torch.dtype, need_maps: bool) -> Answer:
         return self.said
 
 
@@ -82,7 +81,7 @@ def speed_of_parts(
         for _ in range(steps):
             started = clock()
             batch = training.next_batch()
-            said = teacher.log_probs(asked(batch), dtype)
+            said = teacher.answer(asked(batch), dtype)
             answered = clock()
             training.task.teacher = ReadyTeacher(said)
             ready = clock()

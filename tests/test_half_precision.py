@@ -106,19 +106,19 @@ def update(settings, teachers):
         batch = pairs.collater([pairs[place] for place in (0, 2, 3, 4)])
         asked, answered, losses = [], [], []
 
-        def log_probs(teacher, net_input, dtype):
+        def answer(teacher, net_input, dtype, need_maps):
             asked.append(dtype)
-            answer = ask(teacher, net_input, dtype)
-            answered.append(answer.dtype)
-            return answer
+            said = ask(teacher, net_input, dtype, need_maps)
+            answered.append(said.log_probs.dtype)
+            return said
 
         def forward(*args, **kwargs):
             losses.append(compute(*args, **kwargs))
             return losses[-1]
 
-        ask, compute = FrozenTeacher.log_probs, KDLabelSmoothedCrossEntropyCriterion.forward
+        ask, compute = FrozenTeacher.answer, KDLabelSmoothedCrossEntropyCriterion.forward
         with (
-            mock.patch.object(FrozenTeacher, "log_probs", log_probs),
+            mock.patch.object(FrozenTeacher, "answer", answer),
             mock.patch.object(KDLabelSmoothedCrossEntropyCriterion, "forward", forward),
             metrics.aggregate(new_root=True) as logged,
         ):

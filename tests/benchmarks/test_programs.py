@@ -17,6 +17,7 @@ CHEAP = (
     "training_text",
     "training_images",
     "training_live_teacher",
+    "training_aligned",
     "generation",
     "image_reading",
     "scaling",

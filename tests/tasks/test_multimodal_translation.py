@@ -16,6 +16,7 @@ from caf_dkd_plugin.criterions.kd_label_smoothed_cross_entropy import (
 from caf_dkd_plugin.data.image_store import Description
 from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
 from caf_dkd_plugin.data.multimodal_dataset import MultimodalDataset
+from caf_dkd_plugin.distillation.teacher import Answer
 from caf_dkd_plugin.models.cross_modal_rnn import CrossModalRNNConfig
 from caf_dkd_plugin.models.cross_modal_transformer import CrossModalTransformerConfig
 from caf_dkd_plugin.tasks.multimodal_translation import MultimodalTranslationConfig
@@ -79,7 +80,9 @@ def with_criterion(name, **values):
 def distilling(teacher, **values):
     return {
         "task.teacher_path": str(teacher.best),
-        **with_criterion(KD, kd_lambda=0.5, kd_lambda_end=None, kd_temperature=2.0, **values),
+        **with_criterion(
+            KD, kd_lambda=0.5, kd_lambda_end=None, kd_temperature=2.0, a2d_families=None, **values
+        ),
     }
 
 
@@ -278,8 +281,14 @@ def test_an_old_style_architecture_is_named_too(parse, store):
 def test_distillation_needs_a_teacher(start):
     message = r"--kd-lambda 0.4 gives distillation a weight of 0.6, but there is no teacher"
     with pytest.raises(ValueError, match=message):
-        start(with_criterion(KD, kd_lambda=0.4, kd_lambda_end=None, kd_temperature=2.0))
-    start(with_criterion(KD, kd_lambda=1.0, kd_lambda_end=None, kd_temperature=2.0))
+        start(
+            with_criterion(
+                KD, kd_lambda=0.4, kd_lambda_end=None, kd_temperature=2.0, a2d_families=None
+            )
+        )
+    start(
+        with_criterion(KD, kd_lambda=1.0, kd_lambda_end=None, kd_temperature=2.0, a2d_families=None)
+    )
 
 
 def test_a_teacher_without_effect_is_refused(start, teacher):
@@ -470,9 +479,10 @@ def test_the_state_survives_a_round_trip(settings):
 class FakeTeacher:
     """Remembers what it is shown."""
 
-    def log_probs(self, net_input, dtype):
+    def answer(self, net_input, dtype, need_maps):
         self.net_input, self.dtype = net_input, dtype
-        return "what the teacher says"
+        assert not need_maps
+        return Answer("what the teacher says", {}, {})
 
 
 @pytest.fixture
@@ -522,7 +532,8 @@ def test_the_teacher_speaks_beside_the_input_of_the_student(start, stepped):
     task.teacher = FakeTeacher()
     sample = make_sample(3)
     task.train_step(sample, model.to(torch.bfloat16), None, None, 0)
-    assert stepped[0]["teacher"] == {"log_probs": "what the teacher says"}
+    said = {"log_probs": "what the teacher says", "maps": {}, "map_masks": {}}
+    assert stepped[0]["teacher"] == said
     assert stepped[0]["net_input"] is sample["net_input"]
     assert "teacher" not in sample
     assert task.teacher.dtype == torch.bfloat16
