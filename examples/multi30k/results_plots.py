@@ -51,7 +51,7 @@ def bleu_over_size(results: Sequence[dict]) -> Figure:
                 level = statistics.fmean(row.values(name, "bleu"))
                 axis.axhline(level, linestyle="--", color="black", linewidth=1, label=row.arm)
         axis.set_xscale("log")
-        ticks = {row.runs[0]["pairs"]: row.size for row in table if not is_teacher(row.runs[0])}
+        ticks = {row.runs[0]["pairs"]: row.size for row in table if row.arm in DRAWN}
         axis.set_xticks(list(ticks), list(ticks.values()))
         axis.minorticks_off()
         axis.set_title(name)
@@ -65,7 +65,7 @@ def bleu_over_size(results: Sequence[dict]) -> Figure:
 def learning_curves(results: Sequence[dict]) -> Figure:
     """Validation BLEU over epochs: a panel a size, a line a run."""
     students = [one for one in results if not is_teacher(one)]
-    sizes = [size for size in SIZES if any(one["size"] == size for one in students)]
+    sizes = [size for size in SIZES if any(_of(students, size, arm) for arm in DRAWN)]
     figure, axes = pyplot.subplots(
         1, len(sizes), figsize=(3.6 * len(sizes), 3.2), sharey=True, squeeze=False
     )
