@@ -17,10 +17,17 @@ the teachers may have learned from them.
 
 ``lstm``, also only if --arms names it, is fairseq's own architecture beside the arm ``text``.
 
+So are the arms of Align-to-Distill: ``a2d`` learns where its teachers look, and nothing else of them;
+``kd-a2d`` also what they would translate. ``transformer``, ``transformer-kd``, ``transformer-a2d`` and
+``transformer-kd-a2d`` are text, kd, a2d and kd-a2d with a Transformer for a student, for which
+``--teachers transformer-teacher`` has all kinds of attention.
+
 The settings are in configs/: SIZE.options for distilled students, SIZE-undistilled.options for the
 others; image.options and going-on.options, substituted.options and untranslated.options for what
-students with these have besides; lstm.options; teacher.options. Of a flag that is there twice the last
-holds. A teacher looks at images if and only if its option file has --image-missing.
+students with these have besides, aligned.options for those with alignment, and aligned-alone.options
+for those that nothing else teaches; transformer-*.options the same for Transformers; lstm.options;
+teacher.options. Of a flag that is there twice the last holds. A teacher looks at images if and only if
+its option file has --image-missing.
 
 Stopped at any moment and started again, it goes on where it was. Into WORK go data, checkpoints and logs;
 into --results one JSON a model, and what is significant between the arms (comparisons.json);

@@ -25,10 +25,12 @@ TEST_SETS = ("test_2016_flickr", "test_heldout")
 """Multi30k's names"""
 TOP_K = 8
 """symbols of each token that the teacher's cache keeps"""
+TRANSFORMER = "transformer"
+"""a student of that kind, and its arm without a teacher"""
 
 
 class Arm(NamedTuple):
-    """What a student has besides the text."""
+    """What a student is, and what it has besides the text."""
 
     images: bool
     teacher: bool
@@ -39,11 +41,15 @@ class Arm(NamedTuple):
     """the arm from whose student of the same seed its training goes on"""
     options: Optional[str] = None
     """name of the option file that it has in place of its size's"""
+    aligned: bool = False
+    """whether it learns where the teachers look, which are then live"""
+    student: Optional[str] = None
+    """its kind, with option files of its own, and the name of its arm with text only; None: the RNN"""
 
     @property
     def is_taught(self) -> bool:
-        """Whether there is anything in it that teachers have said."""
-        return self.teacher or self.extra is not None
+        """Whether there is anything in it that teachers have said or shown."""
+        return self.teacher or self.aligned or self.extra is not None
 
 
 ARMS = {
@@ -56,6 +62,12 @@ ARMS = {
     "text-untranslated": Arm(images=False, teacher=False, extra=UNTRANSLATED),
     "kd-untranslated": Arm(images=False, teacher=True, extra=UNTRANSLATED),
     "lstm": Arm(images=False, teacher=False, options="lstm"),
+    "a2d": Arm(images=False, teacher=False, aligned=True),
+    "kd-a2d": Arm(images=False, teacher=True, aligned=True),
+    TRANSFORMER: Arm(images=False, teacher=False, student=TRANSFORMER),
+    "transformer-kd": Arm(images=False, teacher=True, student=TRANSFORMER),
+    "transformer-a2d": Arm(images=False, teacher=False, aligned=True, student=TRANSFORMER),
+    "transformer-kd-a2d": Arm(images=False, teacher=True, aligned=True, student=TRANSFORMER),
 }
 PRIMARY = ("text", "image", "kd", "caf-dkd")
 """the arms that see the same lines; trained if none are asked for"""
@@ -115,6 +127,16 @@ class Model(NamedTuple):
         """What it learns from besides the lines of its size."""
         kind = None if self.is_teacher else ARMS[self.arm].extra
         return ExtraSources(self.size, kind) if kind else None
+
+    @property
+    def is_aligned(self) -> bool:
+        """Whether it learns where live teachers look."""
+        return not self.is_teacher and ARMS[self.arm].aligned
+
+    @property
+    def is_cache_read(self) -> bool:
+        """Whether it learns from the teachers' cache."""
+        return not self.is_teacher and ARMS[self.arm].teacher and not self.is_aligned
 
     @property
     def training_set(self) -> str:
@@ -191,7 +213,7 @@ class Grid(NamedTuple):
         checkpoints = [teacher.checkpoint for teacher in self.teachers]
         for extra in extras:
             found += extra.steps(checkpoints, self._taught_by(), self.copies)
-        distilled = (s.training_set for s in self.students if ARMS[s.arm].teacher)
+        distilled = (s.training_set for s in self.students if s.is_cache_read)
         found += [self._cache(training_set) for training_set in dict.fromkeys(distilled)]
         for student in self.students:
             found += self._of_model(student)
@@ -241,27 +263,33 @@ class Grid(NamedTuple):
             *("python", "preprocess/cache_teacher.py", work(f"data/{training_set}")),
             *("--source-lang", SOURCE, "--target-lang", TARGET),
             *(self._images(looking[0]) if looking else ()),
-            *("--teacher-path", ":".join(work(teacher.checkpoint) for teacher in self.teachers)),
+            *self._live_teachers(),
             *("--topk", str(TOP_K), "--output", work(f"caches/{training_set}.h5")),
         )
         needs = [f"data.{training_set}", *self._taught_by()]
         return Step(f"cache.{training_set}", command, [f"caches/{training_set}.h5"], needs)
 
+    def _live_teachers(self) -> List[str]:
+        """The option that names them."""
+        return ["--teacher-path", ":".join(work(teacher.checkpoint) for teacher in self.teachers)]
+
     def _of_model(self, model: Model) -> List[Step]:
-        distilled = not model.is_teacher and ARMS[model.arm].teacher
+        cache = f"caches/{model.training_set}.h5"
         train = shell(
             *("fairseq-train", work(model.data), "--user-dir", "caf_dkd_plugin"),
             *("--task", "multimodal_translation"),
             *("--source-lang", SOURCE, "--target-lang", TARGET),
             *(("--image-h5", "$IMAGE_H5") if model.images else ()),
-            *(("--teacher-cache", work(f"caches/{model.training_set}.h5")) if distilled else ()),
+            *(("--teacher-cache", work(cache)) if model.is_cache_read else ()),
+            *(self._live_teachers() if model.is_aligned else ()),
             *(("--init-from", work(model.origin.checkpoint)) if model.origin else ()),
             *model.options,
             *("--seed", str(model.seed), "--save-dir", work(model.save_dir)),
             *("--log-format", "json", "--log-interval", "50"),
         )
         needs = [f"data.{model.training_set}"]
-        needs += [f"cache.{model.training_set}"] if distilled else []
+        needs += [f"cache.{model.training_set}"] if model.is_cache_read else []
+        needs += self._taught_by() if model.is_aligned else []
         needs += [model.origin.last_training_step] if model.origin else []
         images = {"images": self.facts["images"]} if model.images else {}
         found = [Step(model.training, train, [model.save_dir], needs, images)]

@@ -187,10 +187,13 @@ def _students(args: argparse.Namespace) -> Tuple[List[Model], List[str]]:
 
 def _option_files(size: str, arm: Arm) -> List[str]:
     """A later file wins over those before it."""
-    names = [arm.options or (size if arm.teacher else f"{size}-undistilled")]
+    kind = f"{arm.student}-" if arm.student else ""
+    names = [arm.options or f"{kind}{size}{'' if arm.teacher else '-undistilled'}"]
     names += ["image"] if arm.images else []
     names += ["going-on"] if arm.begins_as else []
     names += [arm.extra] if arm.extra else []
+    names += ["aligned-alone"] if arm.aligned and not arm.teacher else []
+    names += [f"{kind}aligned"] if arm.aligned else []
     return [f"{name}.options" for name in names]
 
 
@@ -282,15 +285,20 @@ def _unseen_problems(
 def _extra_problems(
     teachers: Sequence[Model], students: Sequence[Model], numbers: Dict[str, List[int]]
 ) -> List[str]:
-    """Why there would be no extra sources, or nobody to translate them."""
+    """Why there would be no extra sources, or teachers could not be asked."""
     with_extra = [student for student in students if student.extra]
-    arms = " ".join(dict.fromkeys(student.arm for student in with_extra))
-    problems = [
-        f"--teachers {teacher.arm} looks at images (its options have --image-missing), but the extra "
-        f"sources of --arms {arms} have none. Give teachers that read text only."
-        for teacher in teachers
-        if teacher.images and arms
-    ]
+    problems = []
+    for without, asking in (
+        ("the extra sources of --arms {} have none", with_extra),
+        ("--arms {} ask them without any", [s for s in students if s.is_aligned and not s.images]),
+    ):
+        arms = " ".join(dict.fromkeys(student.arm for student in asking))
+        problems += [
+            f"--teachers {teacher.arm} looks at images (its options have --image-missing), but "
+            f"{without.format(arms)}. Give teachers that read text only."
+            for teacher in teachers
+            if teacher.images and arms
+        ]
     for extra in dict.fromkeys(student.extra for student in with_extra):
         have, lines = len(numbers[extra.size]), len(numbers["full"])
         if extra.kind == UNTRANSLATED and have == lines:

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from results_table import NAMES, is_teacher, rows
 
 COLOURS = dict(zip(PRIMARY, ("#7f7f7f", "#1f77b4", "#ff7f0e", "#d62728")))
-DRAWN = [name for name, arm in ARMS.items() if arm.options is None]
+DRAWN = [name for name, arm in ARMS.items() if not (arm.options or arm.aligned or arm.student)]
+"""the arms of the plots"""
 DASHES = {None: "-", SUBSTITUTED: "-.", UNTRANSLATED: ":"}
 """of arms with extra sources, which have the colour of the arm without these"""
 matplotlib.use("svg")

@@ -18,6 +18,12 @@ NAMES = {
     "text-untranslated": "text only + untranslated sources",
     "kd-untranslated": "+ distillation + untranslated sources",
     "lstm": "fairseq's lstm, text only",
+    "a2d": "+ alignment",
+    "kd-a2d": "+ distillation + alignment",
+    "transformer": "Transformer, text only",
+    "transformer-kd": "Transformer + distillation",
+    "transformer-a2d": "Transformer + alignment",
+    "transformer-kd-a2d": "Transformer + distillation + alignment",
 }
 """of the arms, for people"""
 
@@ -129,9 +135,12 @@ def spread(values: Sequence[float]) -> str:
 
 def significance(row: Row, test_set: str, comparisons: Sequence[dict]) -> str:
     """p of the difference in BLEU from the baseline of the same seed, one for each seed."""
-    if is_teacher(row.runs[0]) or row.arm == BASELINE:
+    if is_teacher(row.runs[0]):
         return ""
-    wanted = {"size": row.size, "test_set": test_set, "system": row.arm, "baseline": BASELINE}
+    baseline = ARMS[row.arm].student or BASELINE
+    if row.arm == baseline:
+        return ""
+    wanted = {"size": row.size, "test_set": test_set, "system": row.arm, "baseline": baseline}
     found: Dict[int, float] = {
         entry["seed"]: entry["bleu"]["p"]
         for entry in comparisons
@@ -185,8 +194,8 @@ def _notes(results: Sequence[dict], command: str) -> List[str]:
     notes = [
         f"Each row: `{command}` with the options in its last column; a teacher comes with its students. "
         "Mean ± standard deviation over "
-        "the seeds; p: sacreBLEU's paired bootstrap against the text-only student of the same size and "
-        "seed. Tokenised BLEU (lower-cased, Moses) is for comparison with earlier papers only."
+        "the seeds; p: sacreBLEU's paired bootstrap against the text-only student of the same kind, size "
+        "and seed. Tokenised BLEU (lower-cased, Moses) is for comparison with earlier papers only."
     ]
     extra = any(result.get("synthetic_pairs") for result in results)
     going_on = any(result.get("origin") for result in results)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Dict, List, Mapping, Optional
 
 import torch
-from experiment_grid import ARMS, Model
+from experiment_grid import ARMS, TRANSFORMER, Model
 from experiment_inputs import Inputs
 from experiment_progress import first_subset
 from extra_sources import SUBSTITUTED
@@ -37,6 +37,9 @@ COMPARED = (
     *(("text", "text-untranslated"), ("text", "kd-untranslated")),
     *(("kd", "kd-untranslated"), ("text-untranslated", "kd-untranslated")),
     ("lstm", "text"),
+    *(("text", "a2d"), ("text", "kd-a2d"), ("kd", "kd-a2d")),
+    *((TRANSFORMER, "transformer-kd"), (TRANSFORMER, "transformer-a2d")),
+    *((TRANSFORMER, "transformer-kd-a2d"), ("transformer-kd", "transformer-kd-a2d")),
 )
 """baseline, system"""
 

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,13 @@ OPTIONS = """# tiny; BLEU of the pieces, of which one is right after few updates
 --best-checkpoint-metric bleu
 --maximize-best-checkpoint-metric
 """
+TRANSFORMER = """
+--encoder-layers 1
+--decoder-layers 1
+--encoder-ffn-embed-dim 32
+--decoder-ffn-embed-dim 32
+"""
+"""what a Transformer has besides"""
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +73,16 @@ def write_options(folder):
     (folder / "reader.options").write_text(reader + "--no-epoch-checkpoints\n")
     for kind in ("substituted", "untranslated"):
         (folder / f"{kind}.options").write_text(f"--max-epoch {EXTRA_EPOCHS}\n")
+    for name in ("1k", "1k-undistilled", "teacher"):
+        text = (folder / f"{name}.options").read_text().replace(averaged, "")
+        text = text.replace("cross_modal_rnn_tiny", "cross_modal_transformer_tiny")
+        text = re.sub(r"--\w+-hidden-size 32\n", "", text) + TRANSFORMER
+        (folder / f"transformer-{name}.options").write_text(text)
+    for kind in ("", "transformer-"):
+        families = "cross,encoder_self" if kind else "cross"
+        (folder / f"{kind}aligned.options").write_text(f"--a2d-families {families}\n")
+    alone = "--criterion kd_label_smoothed_cross_entropy\n--kd-lambda 1\n"
+    (folder / "aligned-alone.options").write_text(alone)
     (folder / "image.options").write_text("--image-missing mask\n--image-dropout 0.1\n")
     (folder / "going-on.options").write_text("--lr 0.001\n--valid-subset valid1\n")
     return folder

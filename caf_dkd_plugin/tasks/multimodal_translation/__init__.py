@@ -31,7 +31,6 @@ from ...data.split_images import image_rows, read_split_ids, with_remedy
 from ...data.taught_dataset import TaughtDataset, lines_of_cache
 from ...data.teacher_cache import TeacherCache, TeacherCacheError
 from ...data.teacher_source import TeacherSourceDataset, read_side
-from ...distillation.attention_alignment import family_problems
 from ...distillation.tail_shape import TailShape
 from ...distillation.teacher import FrozenTeacher, Student, TeacherError, asked, load_teacher
 from ...freed_memory import keep_freed_memory
@@ -50,10 +49,9 @@ from .checks import (
     teacher_source_problems,
 )
 from .config import MultimodalTranslationConfig
+from .criterion_checks import criterion_problems, teacher_option
 
 logger = logging.getLogger(__name__)
-
-CRITERION = "kd_label_smoothed_cross_entropy"
 
 
 class TrainedOn(NamedTuple):
@@ -336,73 +334,24 @@ class MultimodalTranslationTask(TranslationTask):
         """Build the criterion; when training starts, check that it and the teacher agree.
 
         Raises:
-            ValueError: lambda < 1 without a teacher, a teacher that would have no effect, or attention
-                that cannot be aligned.
+            ValueError: all problems, one a line: lambda < 1 without a teacher, a teacher that would have
+                no effect, attention that cannot be aligned.
         """
         if self._training:
-            name = cfg._name
-            if name != CRITERION and self._teacher_option is not None:
-                raise ValueError(
-                    f"{self._teacher_option} has no effect with --criterion {name}: use --criterion "
-                    f"{CRITERION}, or leave the teacher out."
-                )
-            if name == CRITERION:
-                self._check_lambda(cfg)
-                self._check_temperature(cfg.kd_temperature)
-                if cfg.a2d_families is not None:
-                    self._align_heads(cfg.a2d_families.split(","))
+            cache, symbols = self._cache, len(self.target_dictionary)
+            problems = criterion_problems(
+                self.cfg, cfg, self.teacher, cache, symbols, self._map_counts
+            )
+            if problems:
+                raise ValueError("\n".join(problems))
+            families = getattr(cfg, "a2d_families", None)
+            if families is not None:
+                theirs = self.teacher.map_counts()
+                self.aligned_heads = {
+                    family: (self._map_counts[family], theirs[family])
+                    for family in families.split(",")
+                }
         return super().build_criterion(cfg, *args, **kwargs)
-
-    def _align_heads(self, families: List[str]) -> None:
-        if self.teacher is None:
-            raise ValueError(
-                f"--a2d-families {','.join(families)} needs a teacher that is asked where it looks: give "
-                "--teacher-path; a cache knows its probabilities only"
-            )
-        teacher = self.teacher.map_counts()
-        problems = family_problems(
-            families, self._map_counts, teacher, self.cfg.teacher_source_lang is not None
-        )
-        if problems:
-            raise ValueError("\n".join(problems))
-        self.aligned_heads = {
-            family: (self._map_counts[family], teacher[family]) for family in families
-        }
-
-    def _check_lambda(self, cfg) -> None:
-        """Lambda, and where its schedule leads, ask for a teacher or for none."""
-        start, end = cfg.kd_lambda, cfg.kd_lambda_end
-        smallest = start if end is None else min(start, end)
-        option = "--kd-lambda" if smallest == start else "--kd-lambda-end"
-        if self._teacher_option is None and smallest < 1:
-            raise ValueError(
-                f"{option} {smallest} gives distillation a weight of {1 - smallest:g}, but there is "
-                "no teacher: give --teacher-path or --teacher-cache, or --kd-lambda 1 for plain "
-                "training."
-            )
-        if self._teacher_option is not None and smallest == 1 and cfg.a2d_families is None:
-            raise ValueError(
-                f"{self._teacher_option} has no effect with --kd-lambda 1: choose a smaller lambda, "
-                "align attention (--a2d-families), or leave the teacher out."
-            )
-
-    def _check_temperature(self, temperature: float) -> None:
-        """A cache with a tail serves no temperature below 1."""
-        if self._cache is None or self._cache.stamp.top_k == len(self.target_dictionary):
-            return
-        if temperature < 1:
-            raise ValueError(
-                f"--kd-temperature {temperature:g} sharpens the teacher, of whom {self.cfg.teacher_cache} "
-                f"knows only the best {self._cache.stamp.top_k} of {len(self.target_dictionary)} symbols: "
-                "use --teacher-path, a cache of all symbols, or a temperature of at least 1."
-            )
-
-    @property
-    def _teacher_option(self) -> Optional[str]:
-        """By which option there is a teacher, if there is one."""
-        if self.teacher is not None:
-            return "--teacher-path"
-        return "--teacher-cache" if self._cache is not None else None
 
     # -- what is in the checkpoint --------------------------------------------------------------
 
@@ -448,7 +397,7 @@ class MultimodalTranslationTask(TranslationTask):
         validation, of which no cache knows anything, and ignores what comes of it (`ignore_grad`). The
         teacher is not asked then.
         """
-        if self._teacher_option is not None:
+        if teacher_option(self.teacher, self._cache) is not None:
             if ignore_grad:
                 said = self._nothing_said(sample["target"])
             elif self.teacher is not None:
