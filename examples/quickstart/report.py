@@ -14,8 +14,9 @@ import math
 import re
 import sys
 from pathlib import Path
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
+import numpy as np
 from PIL import Image
 from sacrebleu.metrics import BLEU
 
@@ -24,8 +25,8 @@ sys.path.insert(0, str(ROOT))
 
 ARMS = ("text_only", "image", "wrong_image")
 """of the demo without --pixels"""
-PLOTTED = (0, 1, 2, 3, 4, 5)
-"""the test sentences whose attention is drawn: three pairs of twins"""
+PLOTTED = 6
+"""of the first test sentences the attention is drawn: three pairs of twins"""
 
 
 class Sense(NamedTuple):
@@ -98,40 +99,62 @@ def table(report: Dict[str, Dict[str, object]]) -> str:
     return "\n".join(lines)
 
 
-def draw_attention(args: argparse.Namespace) -> Image.Image:
-    """The pictures of a few test sentences with the attention of their ambiguous noun."""
+class Looked(NamedTuple):
+    """Where a model looked while it read a sentence. W source words, R regions of the picture."""
+
+    words: List[str]
+    attention: np.ndarray
+    """(W, R), mean of the heads; of a word in several pieces, the mean of its pieces"""
+    noun: int
+    """place of the ambiguous noun among the words"""
+
+
+def look(checkpoint: Path, data: Path, image_h5: Path, senses: Sequence[Sense]) -> Iterator[Looked]:
+    """Let a model read the first sentences of the test set, as many as there are senses."""
     # fairseq takes seconds to import: only here.
     import torch
     from fairseq import checkpoint_utils, utils
 
-    from caf_dkd_plugin.evaluation.attention_plot import plot_attention, stack, whole_words
+    from caf_dkd_plugin.evaluation.attention_plot import whole_words
+    from caf_dkd_plugin.evaluation.outputs import PIECE
 
     logging.root.setLevel(logging.WARNING)  # fairseq's import turns it up
     utils.import_user_module(argparse.Namespace(user_dir=str(ROOT / "caf_dkd_plugin")))
     (model,), _, task = checkpoint_utils.load_model_ensemble_and_task(
-        [str(args.checkpoint)],
-        arg_overrides={"data": str(args.data), "image_h5": str(args.image_h5)},
+        [str(checkpoint)], arg_overrides={"data": str(data), "image_h5": str(image_h5)}
     )
     model.eval()
     task.load_dataset("test")
     dataset = task.dataset("test")
-    senses = read_senses(args.text / "test.senses")
-    names = (args.text / "test.images").read_text(encoding="utf-8").splitlines()
-    rows = []
-    for number in PLOTTED[: len(senses)]:
+    symbols = task.source_dictionary.symbols
+    for number, sense in enumerate(senses):
         sample = dataset.collater([dataset[number]])
         with torch.no_grad():
             _, extra = model(**sample["net_input"], need_maps=True)
         weights = extra["maps"]["fusion"][0].mean(dim=0).numpy()  # (S, R)
-        symbols = task.source_dictionary.symbols
         pieces = [symbols[token] for token in sample["net_input"]["src_tokens"][0]]
+        # The full stop, a piece without a space before it, is no part of the last word.
+        pieces = [PIECE + piece if piece == "." else piece for piece in pieces]
         words, attention = whole_words(pieces[:-1], weights[:-1])  # without the end of sentence
-        noun = senses[number].noun
-        place = next(place for place, word in enumerate(words) if noun in re.findall(r"\w+", word))
-        words[place] = f"{noun} = {senses[number].right}"
+        noun = next(
+            place for place, word in enumerate(words) if sense.noun in re.findall(r"\w+", word)
+        )
+        yield Looked(words, attention, noun)
+
+
+def draw_attention(args: argparse.Namespace) -> Image.Image:
+    """The pictures of a few test sentences with the attention of their ambiguous noun."""
+    from caf_dkd_plugin.evaluation.attention_plot import plot_attention, stack
+
+    senses = read_senses(args.text / "test.senses")[:PLOTTED]
+    names = (args.text / "test.images").read_text(encoding="utf-8").splitlines()
+    rows = []
+    seen = look(args.checkpoint, args.data, args.image_h5, senses)
+    for name, sense, (words, attention, noun) in zip(names, senses, seen):
+        words[noun] = f"{sense.noun} = {sense.right}"
         side = math.isqrt(attention.shape[1])
-        with Image.open(args.images / names[number]) as picture:
-            rows.append(plot_attention(picture, words, attention, [place], (side, side)))
+        with Image.open(args.images / name) as picture:
+            rows.append(plot_attention(picture, words, attention, [noun], (side, side)))
     return stack(rows)
 
 

@@ -1,7 +1,7 @@
 """The steps of the demo: commands that a user could type, and what they make.
 
-Those of :func:`steps` are the method with features; pixel_steps.py has the ones for pixels and shares
-what both need.
+Those of :func:`steps` are the method with features; pixel_steps.py has the ones for pixels and
+aligned_attention.py those that compare attention, and they share what they need.
 """
 
 from typing import List, NamedTuple
@@ -41,18 +41,27 @@ class Step(NamedTuple):
         return self.title.split(":")[0].replace(" ", "_")
 
 
+RNN = "cross_modal_rnn_tiny --embed-dropout 0.1"
+"""the demo's architecture, with an option that only this one has"""
+
 TRAINING = """\
     --user-dir caf_dkd_plugin --task multimodal_translation --source-lang en --target-lang de \\
-    --arch cross_modal_rnn_tiny --share-all-embeddings --dropout 0.1 --embed-dropout 0.1 \\
+    --arch {model} --share-all-embeddings --dropout 0.1 \\
     --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 1 --label-smoothing 0.1 \\
     --lr-scheduler polynomial_decay --lr {rate} --warmup-updates {warmup} \\
     --total-num-update {updates} --max-update {updates} \\
     --no-epoch-checkpoints --num-workers 0 --log-format simple --seed {seed}"""
 
 
-def training(updates: int, seed: int, rate: str = "3e-3") -> str:
+def training(updates: int, seed: int, rate: str = "3e-3", model: str = RNN) -> str:
     """What all trainings have in common; `rate` is the peak learning rate."""
-    return TRAINING.format(rate=rate, updates=updates, warmup=min(200, updates // 2), seed=seed)
+    warmup = min(200, updates // 2)
+    return TRAINING.format(model=model, rate=rate, updates=updates, warmup=warmup, seed=seed)
+
+
+def looking(demo: str) -> str:
+    """What a training with images adds to its options."""
+    return f" \\\n    --image-h5 {demo}/images.h5 --fusion-normalize-image"
 
 
 def corpus(demo: str, train: int, test: int, seed: int) -> Step:
@@ -79,13 +88,11 @@ def translation(demo: str, data: str, test: int, arm: str, model: str, options: 
     )
 
 
-def steps(demo: str, size: Size, seed: int) -> List[List[Step]]:
-    """All steps, in groups that can run at the same time; `demo` is the folder, for the shell."""
+def preparation(demo: str, size: Size, seed: int) -> List[Step]:
+    """Data and features, for teacher and student; `demo` is the folder, for the shell."""
     text, store = f"{demo}/corpus/text", f"{demo}/images.h5"
     many, few = f"{demo}/data/teacher", f"{demo}/data/student"
-    images = f"--image-h5 {store} --fusion-normalize-image"
-
-    preparation = [
+    return [
         corpus(demo, size.train, size.test, seed),
         Step(
             "subwords: sentencepiece, learned from the training text",
@@ -132,7 +139,25 @@ def steps(demo: str, size: Size, seed: int) -> List[List[Step]]:
             [],
         ),
     ]
-    arms = {"text_only": "", "image": f" \\\n    {images}"}
+
+
+def distillation(demo: str, size: Size, arm: str, teacher: str, options: str, seed: int) -> Step:
+    """Train DEMO/models/student_ARM with the help of DEMO/models/TEACHER."""
+    return Step(
+        f"student {arm}: {size.student} pairs and the teacher",
+        f"fairseq-train {demo}/data/student --save-dir {demo}/models/student_{arm} \\\n"
+        f"{training(size.student_updates, seed)} --batch-size 16 \\\n"
+        f"    --criterion kd_label_smoothed_cross_entropy --kd-lambda 0.3 --kd-temperature 2 \\\n"
+        f"    --teacher-path {demo}/models/{teacher}/checkpoint_best.pt{options}",
+        [f"{demo}/models/student_{arm}"],
+    )
+
+
+def steps(demo: str, size: Size, seed: int) -> List[List[Step]]:
+    """All steps, in groups that can run at the same time; `demo` is the folder, for the shell."""
+    text, store = f"{demo}/corpus/text", f"{demo}/images.h5"
+    many, few = f"{demo}/data/teacher", f"{demo}/data/student"
+    arms = {"text_only": "", "image": looking(demo)}
     teachers = [
         Step(
             f"teacher {arm}: {size.train} pairs",
@@ -144,15 +169,7 @@ def steps(demo: str, size: Size, seed: int) -> List[List[Step]]:
         for arm, looks in arms.items()
     ]
     students = [
-        Step(
-            f"student {arm}: {size.student} pairs and the teacher",
-            f"fairseq-train {few} --save-dir {demo}/models/student_{arm} \\\n"
-            f"{training(size.student_updates, seed)} --batch-size 16 \\\n"
-            f"    --criterion kd_label_smoothed_cross_entropy --kd-lambda 0.3 --kd-temperature 2 \\\n"
-            f"    --teacher-path {demo}/models/teacher_{arm}/checkpoint_best.pt{looks}",
-            [f"{demo}/models/student_{arm}"],
-        )
-        for arm, looks in arms.items()
+        distillation(demo, size, arm, f"teacher_{arm}", looks, seed) for arm, looks in arms.items()
     ]
     translations = [
         translation(demo, few, size.test, arm, f"student_{student}", options)
@@ -169,4 +186,10 @@ def steps(demo: str, size: Size, seed: int) -> List[List[Step]]:
         f"    --data {few} --images {demo}/corpus/images --image-h5 {store}",
         [f"{demo}/report.json", f"{demo}/attention.png"],
     )
-    return [*([step] for step in preparation), teachers, students, translations, [report]]
+    return [
+        *([step] for step in preparation(demo, size, seed)),
+        teachers,
+        students,
+        translations,
+        [report],
+    ]
