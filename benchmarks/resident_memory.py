@@ -2,9 +2,10 @@
 
     python benchmarks/resident_memory.py [--quick] [--json FILE]
 
-fairseq-train reads every image of its store once. Its model is small, or it would hide what the
-images take. Where the store is read through a memory map, the pages of the file count as resident
-though the system may drop them at any time; the second row leaves them out.
+fairseq-train reads as many sentences from both, and of each store every image, of the small one each
+several times. Its model is small, or it would hide what the images take. The pages of a file that is read
+through a memory map count as resident though the system may drop them at any time; the second row leaves
+them out.
 """
 
 import shutil
@@ -59,13 +60,13 @@ def measure(sizes: Sizes, scratch: Path) -> Found:
                 "another folder",
             )
         ]
-    small = sizes._replace(symbols=min(SYMBOLS, sizes.symbols))
+    small = sizes._replace(symbols=min(SYMBOLS, sizes.symbols), sentences=counts["ours"])
     peaks: Dict[str, Peak] = {}
     for side, images in counts.items():
         folder = scratch / side
         folder.mkdir()
         store = write_store(folder / "images.h5", images, sizes.regions, sizes.features)
-        data = write_data(folder / "data", small._replace(sentences=images), images)
+        data = write_data(folder / "data", small, images)
         words = [*common_options(data, small), *PLAIN, *ON_CPU, *cross_modal_rnn(WIDTH)]
         peaks[side] = peak_of_training([*words, "--image-h5", str(store)])
         shutil.rmtree(folder)

@@ -31,6 +31,7 @@ import h5py
 import numpy as np
 
 from .image_ids import in_short
+from .stored_rows import StoredRows
 
 FORMAT_NAME = "caf-dkd image store"
 FORMAT_VERSION = 1
@@ -109,10 +110,9 @@ class ImageStore:
         self.dtype = np.dtype(header.dtype)
         self.description = header.description
         self.ids: List[str] = header.ids
-        self._offset = header.offset
         self._rows_per_block = header.rows_per_block
         self._row_of: Dict[str, int] = {name: row for row, name in enumerate(self.ids)}
-        self._map: Optional[np.memmap] = None
+        self._rows = StoredRows(self.path, self.dtype, header.offset, self.shape)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -120,21 +120,13 @@ class ImageStore:
     def __contains__(self, image_id: str) -> bool:
         return image_id in self._row_of
 
-    def __getstate__(self):
-        return {**self.__dict__, "_map": None}
-
     def row_of(self, image_id: str) -> Optional[int]:
         """The row of the image with this id, or None where the store has no such image."""
         return self._row_of.get(image_id)
 
     def read(self, rows: Sequence[int]) -> np.ndarray:
         """A copy of these rows: (len(rows), R, D), or (len(rows), H, W, 3) of pixels."""
-        return self._mapped()[np.asarray(rows, dtype=np.int64)]
-
-    def _mapped(self) -> np.memmap:
-        if self._map is None:
-            self._map = np.memmap(self.path, self.dtype, "r", self._offset, self.shape)
-        return self._map
+        return self._rows.read(rows)
 
     def differences(
         self,
@@ -168,7 +160,7 @@ class ImageStore:
             recorded = file["block_sha256"][...]
         found = []
         for block, start in enumerate(range(0, len(self), self._rows_per_block)):
-            rows = self._mapped()[start : start + self._rows_per_block]
+            rows = self._rows.block(start, min(start + self._rows_per_block, len(self)))
             last = start + len(rows) - 1
             if sha256(rows) != recorded[block].tobytes():
                 found.append(

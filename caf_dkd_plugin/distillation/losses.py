@@ -3,13 +3,15 @@
 Letters: N target positions (any leading shape), V target vocabulary, T temperature.
 """
 
-from typing import Callable, Union
+from typing import Callable, Tuple, Union
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .blockwise_kl import BlockwiseKL
 from .divergences import forward_kl
-from .top_k import TopK, soften_top_k
+from .top_k import NEVER, TopK, soft_probabilities, soften_top_k
 
 
 def soften(log_probs: Tensor, temperature: float) -> Tensor:
@@ -58,9 +60,40 @@ def distillation_loss(
     Raises:
         ValueError: T < 1 and only the top k of the teacher is known.
     """
-    student = soften(student_log_probs, temperature)
-    if isinstance(teacher, TopK):
-        softened = soften_top_k(teacher, temperature, student.size(-1))
+    if divergence is forward_kl:
+        found = BlockwiseKL.apply(
+            student_log_probs.flatten(0, -2),
+            real.flatten(),
+            temperature,
+            _softened_rows(teacher, temperature, student_log_probs.size(-1)),
+        ).view_as(real)
     else:
-        softened = soften(teacher, temperature)
-    return divergence(student, softened.detach()).masked_fill(~real, 0.0) * temperature**2
+        student = soften(student_log_probs, temperature)
+        if isinstance(teacher, TopK):
+            softened = soften_top_k(teacher, temperature, student.size(-1))
+        else:
+            softened = soften(teacher, temperature)
+        found = divergence(student, softened.detach()).masked_fill(~real, 0.0)
+    return found * temperature**2
+
+
+def _softened_rows(
+    teacher: Union[Tensor, TopK], temperature: float, symbols: int
+) -> Callable[[Tensor], Tuple[Tensor, Tensor]]:
+    """What :class:`BlockwiseKL` asks for of the teacher."""
+    if isinstance(teacher, TopK):
+        *numbers, shape = teacher
+        flat = [number.flatten(0, -2) for number in numbers]
+
+        def softened(rows: Tensor) -> Tuple[Tensor, Tensor]:
+            kept = TopK(*(number[rows] for number in flat), shape)
+            return soft_probabilities(kept, temperature, symbols)
+    else:
+        log_probs = teacher.detach().flatten(0, -2)
+
+        def softened(rows: Tensor) -> Tuple[Tensor, Tensor]:
+            log_q = soften(log_probs[rows], temperature)
+            q = log_q.exp()
+            return q, torch.linalg.vecdot(q, log_q.clamp_(min=NEVER))
+
+    return softened

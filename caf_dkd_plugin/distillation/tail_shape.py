@@ -13,6 +13,7 @@ divergence from the whole teacher falls from 0.234 nats with an evenly spread ta
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 OVERSAMPLING = 8
@@ -38,7 +39,7 @@ class TailShape(NamedTuple):
 
     def decode(self, code: Tensor) -> Tensor:
         """Log-probabilities (N, V) of what was kept (N, r), up to a constant for each position."""
-        return self.mean + code @ self.directions
+        return F.linear(code, self.directions.T, self.mean)
 
 
 def fit_tail_shape(log_probs: Tensor, rank: int) -> TailShape:

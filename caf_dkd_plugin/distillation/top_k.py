@@ -20,6 +20,9 @@ from .tail_shape import TailShape
 TAIL_TEMPERATURES: Tuple[float, ...] = (1.0, 2.0, 4.0)
 """the M temperatures of `TopK.tail_log_mass`; whoever stores that, stores these beside it"""
 
+NEVER = -1e4
+"""a log-probability, or a difference of two, whose exponential is zero; finite, so that zero times it is"""
+
 
 class TopK(NamedTuple):
     """Distributions p at T = 1, in part."""
@@ -68,14 +71,51 @@ def soften_top_k(kept: TopK, temperature: float, symbols: int) -> Tensor:
         ValueError: T < 1 and there is a tail.
     """
     ids, others = kept.ids.long(), symbols - kept.ids.size(-1)
-    tail = tail_log_mass_at(kept.tail_log_mass, temperature, others).unsqueeze(-1)
-    outcomes = torch.cat([kept.log_probs / temperature, tail], dim=-1).log_softmax(dim=-1)
-    top, tail = outcomes[..., :-1], outcomes[..., -1:]  # (N, k), (N, 1)
+    top, tail = _outcomes(kept, temperature, others).split([ids.size(-1), 1], dim=-1)
     if others == 0:
         return torch.zeros_like(top).scatter(-1, ids, top)
     shape = kept.shape.decode(kept.tail_code) / temperature
     within = shape.scatter(-1, ids, -math.inf).log_softmax(dim=-1)
     return (within + tail).scatter(-1, ids, top)
+
+
+def soft_probabilities(kept: TopK, temperature: float, symbols: int) -> Tuple[Tensor, Tensor]:
+    """The probabilities of :func:`soften_top_k`, in fewer passes over (N, V).
+
+    Args:
+        kept: what is known of the distributions.
+        temperature: T >= 1; with k = V also below.
+        symbols: V.
+
+    Returns:
+        the probabilities q (N, V) in the dtype of `kept.log_probs`, and the sum of q log q over symbols
+        (N,).
+
+    Raises:
+        ValueError: T < 1 and there is a tail.
+    """
+    ids, others = kept.ids.long(), symbols - kept.ids.size(-1)
+    log_masses = _outcomes(kept, temperature, others)
+    masses = log_masses.exp()
+    top, tail = masses.split([ids.size(-1), 1], dim=-1)
+    negative_entropy = torch.linalg.vecdot(masses, log_masses.clamp(min=NEVER))
+    if others == 0:
+        return torch.zeros_like(top).scatter_(-1, ids, top), negative_entropy
+    mean, directions = (part / temperature for part in kept.shape)
+    x = TailShape(mean, directions).decode(kept.tail_code).to(masses.dtype)
+    x = x.scatter_(-1, ids, NEVER)
+    x -= x.amax(dim=-1, keepdim=True)
+    q = x.exp()
+    total = q.sum(dim=-1, keepdim=True)
+    within = torch.linalg.vecdot(q, x) / total.squeeze(-1) - total.squeeze(-1).log()
+    q *= tail / total
+    return q.scatter_(-1, ids, top), negative_entropy + tail.squeeze(-1) * within
+
+
+def _outcomes(kept: TopK, temperature: float, others: int) -> Tensor:
+    """Log-probabilities (N, k + 1) of the k symbols and of the tail as a whole, at a temperature."""
+    tail = tail_log_mass_at(kept.tail_log_mass, temperature, others).unsqueeze(-1)
+    return torch.cat([kept.log_probs / temperature, tail], dim=-1).log_softmax(dim=-1)
 
 
 def tail_log_mass_at(tail_log_mass: Tensor, temperature: float, others: int) -> Tensor:
