@@ -134,7 +134,7 @@ class Model(NamedTuple):
         return not self.is_teacher and ARMS[self.arm].aligned
 
     @property
-    def is_cache_read(self) -> bool:
+    def reads_cache(self) -> bool:
         """Whether it learns from the teachers' cache."""
         return not self.is_teacher and ARMS[self.arm].teacher and not self.is_aligned
 
@@ -213,7 +213,7 @@ class Grid(NamedTuple):
         checkpoints = [teacher.checkpoint for teacher in self.teachers]
         for extra in extras:
             found += extra.steps(checkpoints, self._taught_by(), self.copies)
-        distilled = (s.training_set for s in self.students if s.is_cache_read)
+        distilled = (s.training_set for s in self.students if s.reads_cache)
         found += [self._cache(training_set) for training_set in dict.fromkeys(distilled)]
         for student in self.students:
             found += self._of_model(student)
@@ -263,13 +263,13 @@ class Grid(NamedTuple):
             *("python", "preprocess/cache_teacher.py", work(f"data/{training_set}")),
             *("--source-lang", SOURCE, "--target-lang", TARGET),
             *(self._images(looking[0]) if looking else ()),
-            *self._live_teachers(),
+            *self._teacher_path(),
             *("--topk", str(TOP_K), "--output", work(f"caches/{training_set}.h5")),
         )
         needs = [f"data.{training_set}", *self._taught_by()]
         return Step(f"cache.{training_set}", command, [f"caches/{training_set}.h5"], needs)
 
-    def _live_teachers(self) -> List[str]:
+    def _teacher_path(self) -> List[str]:
         """The option that names them."""
         return ["--teacher-path", ":".join(work(teacher.checkpoint) for teacher in self.teachers)]
 
@@ -280,15 +280,15 @@ class Grid(NamedTuple):
             *("--task", "multimodal_translation"),
             *("--source-lang", SOURCE, "--target-lang", TARGET),
             *(("--image-h5", "$IMAGE_H5") if model.images else ()),
-            *(("--teacher-cache", work(cache)) if model.is_cache_read else ()),
-            *(self._live_teachers() if model.is_aligned else ()),
+            *(("--teacher-cache", work(cache)) if model.reads_cache else ()),
+            *(self._teacher_path() if model.is_aligned else ()),
             *(("--init-from", work(model.origin.checkpoint)) if model.origin else ()),
             *model.options,
             *("--seed", str(model.seed), "--save-dir", work(model.save_dir)),
             *("--log-format", "json", "--log-interval", "50"),
         )
         needs = [f"data.{model.training_set}"]
-        needs += [f"cache.{model.training_set}"] if model.is_cache_read else []
+        needs += [f"cache.{model.training_set}"] if model.reads_cache else []
         needs += self._taught_by() if model.is_aligned else []
         needs += [model.origin.last_training_step] if model.origin else []
         images = {"images": self.facts["images"]} if model.images else {}
