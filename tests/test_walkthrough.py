@@ -289,17 +289,17 @@ def shapes(walk) -> Dict[str, str]:
 
     outputs = watch(model)
     optimizer = optim.build_optimizer(cfg.optimizer, trainable(model))
-    samples, losses = [], mock.Mock(side_effect=kd_label_smoothed_cross_entropy.distillation_loss)
+    samples, losses = [], mock.Mock(side_effect=kd_label_smoothed_cross_entropy.mixed_loss)
     criterion.register_forward_pre_hook(lambda _, inputs: samples.append(inputs[1]))
-    with mock.patch.object(kd_label_smoothed_cross_entropy, "distillation_loss", losses):
+    with mock.patch.object(kd_label_smoothed_cross_entropy, "mixed_loss", losses):
         task.train_step(batch, model, criterion, optimizer, update_num=0)
     seen["sample.teacher.log_probs"] = shape_of(samples[0]["teacher"]["log_probs"])
-    [(student_log_probs, teacher_log_probs, real, *_)] = [
+    [(student_log_probs, target, _, teacher_log_probs, *_)] = [
         call.args for call in losses.call_args_list
     ]
     seen["student_log_probs"] = shape_of(student_log_probs)
     seen["teacher_log_probs"] = shape_of(teacher_log_probs)
-    seen["real"] = shape_of(real)
+    seen["flat target"] = shape_of(target)
     for name in (
         *("encoder.embed_tokens", "encoder.fusion.text_to_image.query"),
         *("encoder.fusion.text_to_image.key", "encoder.fusion.text_to_image.value"),

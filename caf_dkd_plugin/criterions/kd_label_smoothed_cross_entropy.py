@@ -16,8 +16,9 @@ from torch import Tensor
 
 from ..distillation.aligners import ALIGNERS
 from ..distillation.attention_alignment import FAMILIES, AttentionAlignment
+from ..distillation.blockwise_loss import Mixture
 from ..distillation.divergences import DIVERGENCES
-from ..distillation.losses import distillation_loss
+from ..distillation.losses import mixed_loss
 from ..distillation.top_k import TopK
 
 
@@ -175,22 +176,24 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
         asked = {} if self.alignment is None else {"need_maps": True}
         net_output = model(**sample["net_input"], **asked)
         log_probs, target = self.get_lprobs_and_target(model, net_output, sample)  # (N, V), (N,)
-        cross_entropy, nll_loss = label_smoothed_nll_loss(
-            log_probs, target, self.eps, ignore_index=self.padding_idx, reduce=reduce
-        )
-        losses = {"nll_loss": nll_loss}
-        loss, kd_lambda = cross_entropy, self._lambda(sample)
+        kd_lambda = self._lambda(sample)
         if self.smallest_lambda < 1:
-            kd_loss = distillation_loss(
+            found = mixed_loss(
                 log_probs,
+                target,
+                self.padding_idx,
                 self._teacher(sample["teacher"]),
-                target.ne(self.padding_idx),
-                self.kd_temperature,
+                Mixture(kd_lambda, self.eps, self.kd_temperature),
                 self.kd_divergence,
             )
-            kd_loss = kd_loss.sum() if reduce else kd_loss.unsqueeze(-1)  # like cross_entropy
-            losses["kd_loss"] = kd_loss
-            loss = kd_lambda * cross_entropy + (1 - kd_lambda) * kd_loss
+            # without a reduction one column, as of fairseq's
+            loss, *parts = (x.sum() if reduce else x.unsqueeze(-1) for x in found)
+            losses = dict(zip(("nll_loss", "kd_loss"), parts))
+        else:
+            loss, nll_loss = label_smoothed_nll_loss(
+                log_probs, target, self.eps, ignore_index=self.padding_idx, reduce=reduce
+            )
+            losses = {"nll_loss": nll_loss}
         if self.alignment is not None:
             attention = self._attention_losses(net_output[1], sample["teacher"])
             losses.update({f"a2d_{family}": found for family, found in attention.items()})

@@ -1,15 +1,16 @@
-"""Word-level distillation losses on tensors.
+"""The losses of a taught student on tensors: cross-entropy, word-level distillation, and their mixture.
 
 Letters: N target positions (any leading shape), V target vocabulary, T temperature.
 """
 
-from typing import Callable, Tuple, Union
+from typing import Callable, NamedTuple, Tuple, Union
 
 import torch
 import torch.nn.functional as F
+from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from torch import Tensor
 
-from .blockwise_kl import BlockwiseKL
+from .blockwise_loss import BlockwiseLoss, Mixture
 from .divergences import forward_kl
 from .top_k import NEVER, TopK, soft_probabilities, soften_top_k
 
@@ -60,39 +61,75 @@ def distillation_loss(
     Raises:
         ValueError: T < 1 and only the top k of the teacher is known.
     """
-    if divergence is forward_kl:
-        found = BlockwiseKL.apply(
-            student_log_probs.flatten(0, -2),
-            real.flatten(),
-            temperature,
-            _softened_rows(teacher, temperature, student_log_probs.size(-1)),
-        ).view_as(real)
+    if isinstance(teacher, TopK):
+        softened = soften_top_k(teacher, temperature, student_log_probs.size(-1))
     else:
-        student = soften(student_log_probs, temperature)
-        if isinstance(teacher, TopK):
-            softened = soften_top_k(teacher, temperature, student.size(-1))
-        else:
-            softened = soften(teacher, temperature)
-        found = divergence(student, softened.detach()).masked_fill(~real, 0.0)
-    return found * temperature**2
+        softened = soften(teacher, temperature)
+    found = divergence(soften(student_log_probs, temperature), softened.detach())
+    return found.masked_fill(~real, 0.0) * temperature**2
+
+
+class Losses(NamedTuple):
+    """Of each position (N,), in nats; zero at padding."""
+
+    mixed: Tensor
+    """lambda * CE + (1 - lambda) * KD; the only one to be differentiated"""
+    nll: Tensor
+    """the negative log-probability of the target"""
+    kd: Tensor
+    """:func:`distillation_loss`"""
+
+
+def mixed_loss(
+    student_log_probs: Tensor,
+    target: Tensor,
+    padding: int,
+    teacher: Union[Tensor, TopK],
+    mixture: Mixture,
+    divergence: Callable[[Tensor, Tensor], Tensor] = forward_kl,
+) -> Losses:
+    """Label-smoothed cross-entropy and distillation, mixed (CAF-DKD, final loss).
+
+    With KL(teacher || student) it is computed in blocks, by :class:`.blockwise_loss.BlockwiseLoss`, which is
+    the same but for rounding.
+
+    Args:
+        student_log_probs: (N, V), as for :func:`distillation_loss`.
+        target: (N,).
+        padding: the symbol of targets that do not count.
+        teacher: as for :func:`distillation_loss`.
+        mixture: of the two.
+        divergence: as for :func:`distillation_loss`.
+
+    Raises:
+        ValueError: as :func:`distillation_loss`.
+    """
+    kd_lambda, smoothing, temperature = mixture
+    real = target.ne(padding)
+    if divergence is forward_kl:
+        softened = _softened_rows(teacher, temperature, student_log_probs.size(-1))
+        return Losses(*BlockwiseLoss.apply(student_log_probs, target, real, mixture, softened))
+    cross_entropy, nll = label_smoothed_nll_loss(
+        student_log_probs, target, smoothing, ignore_index=padding, reduce=False
+    )  # (N, 1)
+    kd = distillation_loss(student_log_probs, teacher, real, temperature, divergence)
+    return Losses(kd_lambda * cross_entropy.squeeze(-1) + (1 - kd_lambda) * kd, nll.squeeze(-1), kd)
 
 
 def _softened_rows(
     teacher: Union[Tensor, TopK], temperature: float, symbols: int
 ) -> Callable[[Tensor], Tuple[Tensor, Tensor]]:
-    """What :class:`BlockwiseKL` asks for of the teacher."""
+    """What :class:`.blockwise_loss.BlockwiseLoss` asks for of the teacher."""
     if isinstance(teacher, TopK):
         *numbers, shape = teacher
-        flat = [number.flatten(0, -2) for number in numbers]
 
         def softened(rows: Tensor) -> Tuple[Tensor, Tensor]:
-            kept = TopK(*(number[rows] for number in flat), shape)
+            kept = TopK(*(number[rows] for number in numbers), shape)
             return soft_probabilities(kept, temperature, symbols)
     else:
-        log_probs = teacher.detach().flatten(0, -2)
 
         def softened(rows: Tensor) -> Tuple[Tensor, Tensor]:
-            log_q = soften(log_probs[rows], temperature)
+            log_q = soften(teacher.detach()[rows], temperature)
             q = log_q.exp()
             return q, torch.linalg.vecdot(q, log_q.clamp_(min=NEVER))
 
