@@ -64,6 +64,7 @@ ARMS = {
     "lstm": Arm(images=False, teacher=False, options="lstm"),
     "a2d": Arm(images=False, teacher=False, aligned=True),
     "kd-a2d": Arm(images=False, teacher=True, aligned=True),
+    "caf-dkd-a2d": Arm(images=True, teacher=True, begins_as="kd-a2d", aligned=True),
     TRANSFORMER: Arm(images=False, teacher=False, student=TRANSFORMER),
     "transformer-kd": Arm(images=False, teacher=True, student=TRANSFORMER),
     "transformer-a2d": Arm(images=False, teacher=False, aligned=True, student=TRANSFORMER),

@@ -20,6 +20,7 @@ NAMES = {
     "lstm": "fairseq's lstm, text only",
     "a2d": "+ alignment",
     "kd-a2d": "+ distillation + alignment",
+    "caf-dkd-a2d": "both (CAF-DKD) + alignment",
     "transformer": "Transformer, text only",
     "transformer-kd": "Transformer + distillation",
     "transformer-a2d": "Transformer + alignment",

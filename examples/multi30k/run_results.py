@@ -37,7 +37,8 @@ COMPARED = (
     *(("text", "text-untranslated"), ("text", "kd-untranslated")),
     *(("kd", "kd-untranslated"), ("text-untranslated", "kd-untranslated")),
     ("lstm", "text"),
-    *(("text", "a2d"), ("text", "kd-a2d"), ("kd", "kd-a2d")),
+    *(("text", "a2d"), ("text", "kd-a2d"), ("kd", "kd-a2d"), ("text", "caf-dkd-a2d")),
+    *(("caf-dkd", "caf-dkd-a2d"), ("kd-a2d", "caf-dkd-a2d")),
     *((TRANSFORMER, "transformer-kd"), (TRANSFORMER, "transformer-a2d")),
     *((TRANSFORMER, "transformer-kd-a2d"), ("transformer-kd", "transformer-kd-a2d")),
 )

@@ -4,7 +4,15 @@ import json
 
 import pytest
 
-ARMS = ("a2d", "kd-a2d", "transformer", "transformer-kd", "transformer-a2d", "transformer-kd-a2d")
+ARMS = (
+    "a2d",
+    "kd-a2d",
+    "caf-dkd-a2d",
+    "transformer",
+    "transformer-kd",
+    "transformer-a2d",
+    "transformer-kd-a2d",
+)
 ASKED = ("--sizes", "1k", "--teachers", "transformer-teacher")
 
 
@@ -89,6 +97,13 @@ def test_alignment_alone_leaves_the_probabilities_out(trainings, script):
         assert (value_of(words, "--kd-lambda") == "1") == (arm in ("a2d", "transformer-a2d"))
         student = "cross_modal_transformer_tiny" if "transformer" in arm else "cross_modal_rnn_tiny"
         assert value_of(words, "--arch") == student
+
+
+def test_aligned_students_with_images_go_on_from_those_without(trainings):
+    step = trainings["caf-dkd-a2d"]
+    assert "--image-h5" in step.command
+    assert '--init-from "$WORK/models/1k_kd-a2d_seed1/training/checkpoint_best.pt"' in step.command
+    assert "1k_kd-a2d_seed1.train" in step.needs
 
 
 def test_a_teacher_with_images_cannot_be_asked_without(problems):
