@@ -7,6 +7,7 @@ the same words::
         $(sed 's/#.*//' examples/multi30k/configs/1k-undistilled.options)
 """
 
+import difflib
 import itertools
 from pathlib import Path
 from typing import List, Optional, Sequence
@@ -22,6 +23,11 @@ def read_options(path: Path) -> List[str]:
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        names = sorted(other.name for other in path.parent.glob("*.options"))
+        near = difflib.get_close_matches(path.name, names, cutoff=0.8)
+        there = f"nearest to it are {', '.join(near)}" if near else f"{path.parent} has {', '.join(names)}"
+        raise ValueError(f"{path} cannot be read: there is no such file; {there}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     words, problems = [], []

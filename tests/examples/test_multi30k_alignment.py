@@ -115,4 +115,5 @@ def test_a_teacher_with_images_cannot_be_asked_without(problems):
 
 def test_a_size_without_options_for_transformers_is_refused(problems):
     [problem] = problems("--sizes", "5k", "--arms", "transformer-kd")
-    assert "transformer-5k.options cannot be read" in problem
+    assert "transformer-5k.options cannot be read: there is no such file" in problem
+    assert "nearest to it are transformer-1k.options" in problem
