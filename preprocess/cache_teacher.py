@@ -40,9 +40,9 @@ from caf_dkd_plugin.data.teacher_cache import (
     Stamp,
     TeacherCache,
     TeacherCacheError,
-    TeacherCacheWriter,
     Text,
 )
+from caf_dkd_plugin.data.teacher_cache_writer import TeacherCacheWriter
 from caf_dkd_plugin.data.teacher_source import TeacherSourceDataset, length_problems
 from caf_dkd_plugin.distillation.tail_shape import TailShape, fit_tail_shape
 from caf_dkd_plugin.distillation.teacher import FrozenTeacher, asked, load_teacher

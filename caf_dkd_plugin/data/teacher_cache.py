@@ -1,6 +1,7 @@
 """The teacher's cache: what a teacher says of each target token of a text, in one HDF5 file.
 
-This is the only module that knows the layout. It knows numpy and h5py, neither torch nor fairseq.
+This module and :mod:`.teacher_cache_writer` are the only code that knows the layout. They know numpy and
+h5py, neither torch nor fairseq.
 
 Letters: L lines, N tokens of all lines, k symbols kept of each token, M temperatures, r rank of the shape of
 the other symbols' probabilities, V target vocabulary.
@@ -26,16 +27,15 @@ The arrays lie contiguous and preallocated (see :mod:`.contiguous_hdf5`).
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import h5py
 import numpy as np
 
-from .contiguous_hdf5 import create_contiguous
 from .image_store import PathLike, partial_path
-from .one_writer import OneWriter
+from .stored_rows import StoredRows
 
 FORMAT_NAME = "caf-dkd teacher cache"
 FORMAT_VERSION = 2
@@ -114,145 +114,10 @@ class Stamp:
         ]
 
 
-class TeacherCacheWriter:
-    """Writes a cache, line by line in any order; killed and opened again, it goes on where it was.
-
-    The rows go to ``PATH.partial``, which :meth:`finish` renames to ``PATH``.
-
-    Args:
-        path: the finished cache's path.
-        texts: what the lines are, in order.
-        lengths: (L,) number of target tokens of each line.
-        stamp: who says it.
-        fit_shape: gives ``tail_mean`` and ``tail_directions``; called only where the cache is begun.
-
-    Raises:
-        TeacherCacheError: an unfinished cache at ``PATH.partial`` was begun for something else, or
-            is damaged.
-        OtherWriterError: another process is writing it.
-    """
-
-    def __init__(
-        self,
-        path: PathLike,
-        texts: Sequence[Text],
-        lengths: Sequence[int],
-        stamp: Stamp,
-        fit_shape: Callable[[], Tuple[np.ndarray, np.ndarray]],
-    ):
-        self.path = Path(path)
-        self._partial = partial_path(path)
-        self._lock = OneWriter(self.path)
-        if self._partial.exists():
-            self._check_same_beginning(texts, stamp)
-        else:
-            self._create(texts, lengths, stamp, fit_shape())
-        header = _Header.read(self._partial)
-        self._first = header.first_token
-        self._arrays = {name: header.map(name, "r+") for name in ARRAYS}
-        self._done = header.map("lines_done", "r+")
-        self.tail_mean, self.tail_directions = header.shape
-
-    def _create(self, texts, lengths, stamp, shape) -> None:
-        # Built under another name: a half-made header must not be taken for a cache to go on with.
-        embryo = Path(f"{self._partial}.new")
-        first_token = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        tokens = int(first_token[-1])
-        columns = {"topk_ids": stamp.top_k, "topk_log_probs": stamp.top_k}
-        columns["tail_log_mass"] = len(stamp.tail_temperatures)
-        columns["tail_code"] = stamp.tail_rank
-        with h5py.File(embryo, "w") as file:
-            file.attrs["format"] = FORMAT_NAME
-            file.attrs["version"] = FORMAT_VERSION
-            file.attrs["complete"] = False
-            file.attrs["about"] = json.dumps(asdict(stamp))
-            file.attrs["texts"] = json.dumps([asdict(text) for text in texts])
-            for name, dtype in ARRAYS.items():
-                create_contiguous(file, name, (tokens, columns[name]), dtype)
-            create_contiguous(file, "lines_done", (len(lengths),), "uint8")
-            create_contiguous(file, "first_token", first_token.shape, "int64")
-            file["first_token"][...] = first_token
-            for name, values in zip(SHAPE, shape):
-                file.create_dataset(name, data=values, dtype="float32", track_times=False)
-        os.replace(embryo, self._partial)
-
-    def _check_same_beginning(self, texts, stamp) -> None:
-        remedy = "Delete it to start afresh, or write to another file."
-        try:
-            header = _Header.read(self._partial)
-        except TeacherCacheError as error:
-            raise TeacherCacheError(f"{error} {remedy}") from error
-        found = stamp.differences(header.stamp)
-        if len(header.texts) != len(texts):
-            found.append(f"{len(header.texts)} texts there, {len(texts)} now")
-        for there, here in zip(header.texts, texts):
-            found += [f"{here.name}: {line}" for line in here.differences(there)]
-        if found:
-            raise TeacherCacheError(
-                f"{self._partial} was begun for something else: {'; '.join(found)}. {remedy}"
-            )
-
-    @property
-    def lines_done(self) -> np.ndarray:
-        """(L,) bool: which lines have been written."""
-        return np.asarray(self._done, dtype=bool)
-
-    def write(self, line: int, **values: np.ndarray) -> None:
-        """Write a line of t tokens.
-
-        Args:
-            line: its number, from 0.
-            values: ``topk_ids`` (t, k), ``topk_log_probs`` (t, k), ``tail_log_mass`` (t, M) and
-                ``tail_code`` (t, r).
-
-        Raises:
-            TeacherCacheError: not as many tokens as the line has, NaN, or a code that its type cannot
-                hold.
-        """
-        first, end = self._first[line], self._first[line + 1]
-        for name, array in self._arrays.items():
-            if len(values[name]) != end - first:
-                raise TeacherCacheError(
-                    f"{self.path}: line {line} has {end - first} target tokens, but {name} has "
-                    f"{len(values[name])}"
-                )
-            if np.isnan(values[name]).any():
-                raise TeacherCacheError(f"{self.path}: {name} of line {line} has NaN")
-            array[first:end] = values[name]
-            if name == "tail_code" and not np.isfinite(array[first:end]).all():
-                raise TeacherCacheError(
-                    f"{self.path}: {name} of line {line} exceeds {array.dtype}. Please report this, and "
-                    "choose another --tail-rank."
-                )
-        self._done[line] = 1
-
-    def finish(self) -> None:
-        """Mark the cache as complete and give it its name.
-
-        Raises:
-            TeacherCacheError: lines are missing.
-        """
-        missing = int((~self.lines_done).sum())
-        if missing:
-            raise TeacherCacheError(
-                f"{self.path}: {missing} of {len(self._done)} lines were not written; the cache "
-                "stays unfinished"
-            )
-        for array in (*self._arrays.values(), self._done):
-            if isinstance(array, np.memmap):  # an empty one is none
-                array.flush()
-        del self._arrays, self._done  # no memory map while HDF5 writes
-        with h5py.File(self._partial, "r+") as file:
-            file.attrs["complete"] = True
-            file.flush()
-        os.replace(self._partial, self.path)
-        self._lock.release()
-
-
 class TeacherCache:
     """A finished cache, opened for reading.
 
-    It can be pickled and forked freely: no open file travels; every process maps the file by itself.
+    It can be pickled and forked freely: no open file travels; every process opens the file by itself.
 
     Args:
         path: the HDF5 file.
@@ -263,7 +128,7 @@ class TeacherCache:
 
     def __init__(self, path: PathLike):
         self.path = str(path)
-        self._header = _Header.read(Path(path))
+        self._header = Header.read(Path(path))
         if not self._header.complete:
             raise TeacherCacheError(
                 f"{path} is unfinished. Run preprocess/cache_teacher.py with the same settings "
@@ -276,7 +141,7 @@ class TeacherCache:
             )
         self.stamp = self._header.stamp
         self.tail_mean, self.tail_directions = self._header.shape
-        self._arrays: Optional[Dict[str, np.ndarray]] = None
+        self._arrays: Optional[Dict[str, Optional[StoredRows]]] = None
 
     def __getstate__(self):
         return {**self.__dict__, "_arrays": None}
@@ -313,18 +178,18 @@ class TeacherCache:
             TeacherCacheError: the file was replaced since it was opened.
         """
         if self._arrays is None:
-            self._arrays = {name: self._header.map(name, "r") for name in ARRAYS}
+            self._arrays = {name: self._header.rows(name) for name in ARRAYS}
         first = self._header.first_token
         found = {}
         for name, array in self._arrays.items():
-            rows = np.zeros((len(lines), tokens, array.shape[1]), dtype=array.dtype)
-            for row, line in zip(rows, lines):
-                row[: first[line + 1] - first[line]] = array[first[line] : first[line + 1]]
-            found[name] = rows
+            _, (_, columns), dtype = self._header.places[name]
+            found[name] = np.zeros((len(lines), tokens, columns), dtype)
+            for place, line in zip(found[name], lines if array else ()):
+                place[: first[line + 1] - first[line]] = array.block(first[line], first[line + 1])
         return found
 
 
-class _Header(NamedTuple):
+class Header(NamedTuple):
     """Everything but the large arrays, read and checked in one go."""
 
     path: Path
@@ -344,14 +209,25 @@ class _Header(NamedTuple):
         offset, shape, dtype = self.places[name]
         if 0 in shape:  # it has no place
             return np.empty(shape, dtype)
+        self._check_same_file()
+        return np.memmap(self.path, dtype, mode, offset, shape)
+
+    def rows(self, name: str) -> Optional[StoredRows]:
+        """An array of the file, to be read; None where it is empty."""
+        offset, shape, dtype = self.places[name]
+        if 0 in shape:
+            return None
+        self._check_same_file()
+        return StoredRows(str(self.path), np.dtype(dtype), offset, shape)
+
+    def _check_same_file(self) -> None:
         if _identity(self.path) != self.identity:
             raise TeacherCacheError(
                 f"{self.path} was replaced while it was in use. Start again with the file of now."
             )
-        return np.memmap(self.path, dtype, mode, offset, shape)
 
     @classmethod
-    def read(cls, path: Path) -> "_Header":
+    def read(cls, path: Path) -> "Header":
         if path.is_dir():
             raise TeacherCacheError(f"{path} is a folder; a teacher's cache is a file")
         if not path.is_file():
@@ -371,7 +247,7 @@ class _Header(NamedTuple):
             ) from error
 
     @classmethod
-    def _from_file(cls, path: Path, file: h5py.File) -> "_Header":
+    def _from_file(cls, path: Path, file: h5py.File) -> "Header":
         if file.attrs.get("format") != FORMAT_NAME:
             raise TeacherCacheError(f"{path} is an HDF5 file but not a teacher's cache")
         version = int(file.attrs["version"])

@@ -26,7 +26,11 @@ def read_options(path: Path) -> List[str]:
     except FileNotFoundError as error:
         names = sorted(other.name for other in path.parent.glob("*.options"))
         near = difflib.get_close_matches(path.name, names, cutoff=0.8)
-        there = f"nearest to it are {', '.join(near)}" if near else f"{path.parent} has {', '.join(names)}"
+        there = (
+            f"nearest to it are {', '.join(near)}"
+            if near
+            else f"{path.parent} has {', '.join(names)}"
+        )
         raise ValueError(f"{path} cannot be read: there is no such file; {there}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error

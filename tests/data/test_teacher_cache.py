@@ -5,14 +5,15 @@ import h5py
 import numpy as np
 import pytest
 
+from caf_dkd_plugin.data import stored_rows
 from caf_dkd_plugin.data.image_store import partial_path
 from caf_dkd_plugin.data.teacher_cache import (
     Stamp,
     TeacherCache,
     TeacherCacheError,
-    TeacherCacheWriter,
     Text,
 )
+from caf_dkd_plugin.data.teacher_cache_writer import TeacherCacheWriter
 
 K, M, R, V = 3, 2, 4, 9
 STAMP = Stamp(("a" * 64,), "en", "s" * 64, "t" * 64, {"backbone": "resnet18"}, K, (1.0, 2.0), R)
@@ -67,6 +68,17 @@ def test_lines_are_read_as_they_were_written(path):
     assert {values.dtype.name for values in found.values()} == types
     assert np.array_equal(cache.tail_mean, SHAPE[0])
     assert np.array_equal(cache.tail_directions, SHAPE[1])
+
+
+def test_a_large_cache_is_read_the_same(path, monkeypatch):
+    write(path)
+    mapped, copied = TeacherCache(path), TeacherCache(path)
+    expected = mapped.read([3, 0, 4], 6)
+    monkeypatch.setattr(stored_rows, "MAPPED_BYTES", 0)
+    found = copied.read([3, 0, 4], 6)
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[name], expected[name]) for name in found)
+    assert expected["topk_ids"].any()
 
 
 def test_a_tail_without_numbers_has_none(path):

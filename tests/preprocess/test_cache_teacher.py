@@ -9,7 +9,8 @@ import torch
 
 from caf_dkd_plugin.data.image_store import Description, ImageStore, partial_path
 from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
-from caf_dkd_plugin.data.teacher_cache import TeacherCache, TeacherCacheWriter
+from caf_dkd_plugin.data.teacher_cache import TeacherCache
+from caf_dkd_plugin.data.teacher_cache_writer import TeacherCacheWriter
 
 KD = ("--criterion", "kd_label_smoothed_cross_entropy", "--kd-lambda", "0.3")
 EVERYTHING = "136"  # symbols of the corpus's German
