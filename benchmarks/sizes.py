@@ -50,7 +50,7 @@ FULL = Sizes(
     regions=49,
     features=512,
     read_batch=64,
-    pictures=128,
+    pictures=64,
     picture_size=224,
 )
 """words a sentence as in Multi30k, regions and features of ResNet-18's last map"""

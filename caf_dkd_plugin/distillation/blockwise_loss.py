@@ -59,7 +59,7 @@ class BlockwiseLoss(torch.autograd.Function):
         at_target = 1 - smoothing - each
         of_kl = (1 - kd_lambda) * (-1.0 if temperature == 1 else temperature)
         divergence, smooth = torch.zeros_like(log_probs[:, :2]).unbind(dim=1)
-        gradient = torch.zeros_like(log_probs)
+        gradient = torch.empty_like(log_probs)
         for rows in _blocks(real):
             teacher, negative_entropy = (x.to(log_probs.dtype) for x in softened(rows))
             student = log_probs[rows]
@@ -80,7 +80,8 @@ class BlockwiseLoss(torch.autograd.Function):
         nll = -log_probs.gather(-1, target).squeeze(-1)
         divergence, smooth, nll = (x.masked_fill(~real, 0.0) for x in (divergence, smooth, nll))
         gradient.scatter_add_(-1, target, gradient.new_full(target.shape, -kd_lambda * at_target))
-        ctx.save_for_backward(gradient, real)
+        _clear(gradient, ~real)
+        ctx.save_for_backward(gradient)
         kd_loss = temperature**2 * divergence
         loss = kd_lambda * (at_target * nll + each * smooth) + (1 - kd_lambda) * kd_loss
         ctx.mark_non_differentiable(nll, kd_loss)
@@ -89,9 +90,10 @@ class BlockwiseLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, outer: Tensor, *_):
-        gradient, real = ctx.saved_tensors
-        factors = outer.masked_fill(~real, 0.0)
-        return gradient * factors.unsqueeze(-1), None, None, None, None
+        [gradient] = ctx.saved_tensors
+        if outer.is_cuda or (outer != 1).any():  # else it is that of the sum, and a pass is saved
+            gradient = gradient * outer.unsqueeze(-1)
+        return gradient, None, None, None, None
 
 
 def _blocks(real: Tensor) -> Tuple[Tensor, ...]:
@@ -99,3 +101,11 @@ def _blocks(real: Tensor) -> Tuple[Tensor, ...]:
     if real.is_cuda:
         return (torch.arange(len(real), device=real.device),)
     return real.nonzero().squeeze(-1).split(BLOCK)
+
+
+def _clear(gradient: Tensor, padding: Tensor) -> None:
+    """Zero, in place and not touching the rest, unless on a GPU."""
+    if padding.is_cuda:
+        gradient.masked_fill_(padding.unsqueeze(-1), 0.0)
+    else:
+        gradient.index_fill_(0, padding.nonzero().squeeze(-1), 0.0)

@@ -101,9 +101,8 @@ def soft_probabilities(kept: TopK, temperature: float, symbols: int) -> Tuple[Te
     negative_entropy = torch.linalg.vecdot(masses, log_masses.clamp(min=NEVER))
     if others == 0:
         return torch.zeros_like(top).scatter_(-1, ids, top), negative_entropy
-    mean, directions = (part / temperature for part in kept.shape)
-    x = TailShape(mean, directions).decode(kept.tail_code).to(masses.dtype)
-    x = x.scatter_(-1, ids, NEVER)
+    cooled = kept.shape._replace(mean=kept.shape.mean / temperature)
+    x = cooled.decode(kept.tail_code / temperature).to(masses.dtype).scatter_(-1, ids, NEVER)
     x -= x.amax(dim=-1, keepdim=True)
     q = x.exp()
     total = q.sum(dim=-1, keepdim=True)
