@@ -33,6 +33,11 @@ NO_FAIRSEQ = [
     "distillation/losses.py",
     "distillation/divergences.py",
     "distillation/top_k.py",
+    "distillation/blockwise_loss.py",
+    "distillation/tail_shape.py",
+    "data/stored_rows.py",
+    "data/teacher_cache.py",
+    "data/teacher_cache_writer.py",
     "freed_memory.py",
     "learning_rates.py",
     "checkpoints/",
@@ -49,6 +54,9 @@ NO_TORCH = [
     "data/joined_stores.py",
     "data/image_format.py",
     "data/feature_layouts.py",
+    "data/stored_rows.py",
+    "data/teacher_cache.py",
+    "data/teacher_cache_writer.py",
 ]
 
 

@@ -184,7 +184,7 @@ class TeacherCache:
         for name, array in self._arrays.items():
             _, (_, columns), dtype = self._header.places[name]
             found[name] = np.zeros((len(lines), tokens, columns), dtype)
-            for place, line in zip(found[name], lines if array else ()):
+            for place, line in zip(found[name], lines if array is not None else ()):
                 place[: first[line + 1] - first[line]] = array.block(first[line], first[line + 1])
         return found
 

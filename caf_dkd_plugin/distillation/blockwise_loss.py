@@ -22,16 +22,25 @@ BLOCK = 64
 """positions; on a GPU all are one block"""
 
 Softened = Callable[[Tensor], Tuple[Tensor, Tensor]]
-"""of positions (n,) gives the teacher's softened probabilities (n, V), and the sum of q log q (n,)"""
+"""of positions (n,) gives the teacher's softened probabilities q (n, V), a new tensor, which is used up; and
+the sum of q log q (n,)"""
 
 
 class Mixture(NamedTuple):
-    """What is mixed, and how."""
+    """How cross-entropy and distillation are computed and mixed."""
 
     kd_lambda: float
     """weight of the cross-entropy"""
     label_smoothing: float
+    """eps of the cross-entropy"""
     temperature: float
+    """T of the distillation"""
+
+    def cross_entropy_weights(self, symbols: int) -> Tuple[float, float]:
+        """What the label-smoothed cross-entropy multiplies negative log-probabilities with: the target's,
+        and the sum of all V symbols'. As fairseq's, which gives eps to the V - 1 others."""
+        each = self.label_smoothing / (symbols - 1)
+        return 1 - self.label_smoothing - each, each
 
 
 class BlockwiseLoss(torch.autograd.Function):
@@ -54,15 +63,14 @@ class BlockwiseLoss(torch.autograd.Function):
             lambda CE + (1 - lambda) T^2 KL (N,), which alone has a gradient; the target's negative
             log-probability (N,); T^2 KL (N,). In nats.
         """
-        kd_lambda, smoothing, temperature = mixture
-        each = smoothing / (log_probs.size(-1) - 1)
-        at_target = 1 - smoothing - each
+        kd_lambda, _, temperature = mixture
+        at_target, each = mixture.cross_entropy_weights(log_probs.size(-1))
         of_kl = (1 - kd_lambda) * (-1.0 if temperature == 1 else temperature)
-        divergence, smooth = torch.zeros_like(log_probs[:, :2]).unbind(dim=1)
+        divergence, smooth = log_probs.new_zeros(2, len(log_probs))
         gradient = torch.empty_like(log_probs)
         for rows in _blocks(real):
             teacher, negative_entropy = (x.to(log_probs.dtype) for x in softened(rows))
-            student = log_probs[rows]
+            student = log_probs[rows]  # a copy, since `rows` are numbers
             smooth[rows] = -student.sum(dim=-1)
             if temperature == 1:
                 divergence[rows] = negative_entropy - torch.linalg.vecdot(teacher, student)

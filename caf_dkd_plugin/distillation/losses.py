@@ -7,7 +7,6 @@ from typing import Callable, NamedTuple, Tuple, Union
 
 import torch
 import torch.nn.functional as F
-from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from torch import Tensor
 
 from .blockwise_loss import BlockwiseLoss, Mixture
@@ -25,7 +24,7 @@ def soften(log_probs: Tensor, temperature: float) -> Tensor:
         temperature: T > 0.
 
     Returns:
-        (..., V).
+        (..., V); `log_probs` itself at T = 1.
     """
     if temperature == 1:
         return log_probs
@@ -104,16 +103,20 @@ def mixed_loss(
     Raises:
         ValueError: as :func:`distillation_loss`.
     """
-    kd_lambda, smoothing, temperature = mixture
     real = target.ne(padding)
-    if divergence is forward_kl:
-        softened = _softened_rows(teacher, temperature, student_log_probs.size(-1))
-        return Losses(*BlockwiseLoss.apply(student_log_probs, target, real, mixture, softened))
-    cross_entropy, nll = label_smoothed_nll_loss(
-        student_log_probs, target, smoothing, ignore_index=padding, reduce=False
-    )  # (N, 1)
-    kd = distillation_loss(student_log_probs, teacher, real, temperature, divergence)
-    return Losses(kd_lambda * cross_entropy.squeeze(-1) + (1 - kd_lambda) * kd, nll.squeeze(-1), kd)
+    symbols, temperature = student_log_probs.size(-1), mixture.temperature
+    # --amp on a GPU would take products of float32 in half precision
+    with torch.autocast(student_log_probs.device.type, enabled=False):
+        if divergence is forward_kl:
+            softened = _softened_rows(teacher, temperature, symbols)
+            return Losses(*BlockwiseLoss.apply(student_log_probs, target, real, mixture, softened))
+        kd = distillation_loss(student_log_probs, teacher, real, temperature, divergence)
+        known = target.masked_fill(~real, 0).unsqueeze(-1)
+        nll = -student_log_probs.gather(-1, known).squeeze(-1).masked_fill(~real, 0.0)
+        smooth = -student_log_probs.sum(dim=-1).masked_fill(~real, 0.0)
+        at_target, each = mixture.cross_entropy_weights(symbols)
+        cross_entropy = at_target * nll + each * smooth
+        return Losses(mixture.kd_lambda * cross_entropy + (1 - mixture.kd_lambda) * kd, nll, kd)
 
 
 def _softened_rows(
@@ -131,6 +134,6 @@ def _softened_rows(
         def softened(rows: Tensor) -> Tuple[Tensor, Tensor]:
             log_q = soften(teacher.detach()[rows], temperature)
             q = log_q.exp()
-            return q, torch.linalg.vecdot(q, log_q.clamp_(min=NEVER))
+            return q, torch.linalg.vecdot(q, log_q.clamp(min=NEVER))
 
     return softened

@@ -165,6 +165,7 @@ def image_problems(
 
 
 def machine_problems(folder: Path, models: int) -> List[str]:
+    """Which programs are not there, and whether the disk is too full for so many models."""
     found = []
     programs = Path(sys.executable).parent
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"

@@ -29,7 +29,7 @@ def read_options(path: Path) -> List[str]:
         there = (
             f"nearest to it are {', '.join(near)}"
             if near
-            else f"{path.parent} has {', '.join(names)}"
+            else f"{path.parent} has {', '.join(names) or 'no option files'}"
         )
         raise ValueError(f"{path} cannot be read: there is no such file; {there}") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -201,6 +201,7 @@ def _notes(results: Sequence[dict], command: str) -> List[str]:
     extra = any(result.get("synthetic_pairs") for result in results)
     going_on = any(result.get("origin") for result in results)
     for what, values in (
+        ("LSTM cells and input feeding, where the others have neither", _fed(results)),
         ("Pairs after a +", ["the teachers' translations of extra sources"] if extra else []),
         (
             "Minutes with images",
@@ -217,6 +218,16 @@ def _notes(results: Sequence[dict], command: str) -> List[str]:
         if values:
             notes += ["", f"{what}: {'; '.join(values)}."]
     return notes
+
+
+def _fed(results: Sequence[dict]) -> List[str]:
+    """The sizes and arms whose models have input feeding, of which cells are said as well."""
+    fed = (
+        f"{result['size']}, {NAMES[result['arm']]}"
+        for result in results
+        if any("--decoder-input-feeding" in command for command in result["commands"])
+    )
+    return list(dict.fromkeys(fed))
 
 
 def _signatures(results: Sequence[dict], metric: str) -> List[str]:

@@ -97,8 +97,12 @@ def test_what_it_reads_stays_as_it_is(mixture, student, target, teacher):
     tensors = [student, target, *(teacher[:4] if isinstance(teacher, tuple) else [teacher])]
     before = [tensor.detach().clone() for tensor in tensors]
     loss = mixed(student, target, teacher, mixture).mixed.sum()
-    first, second = (torch.autograd.grad(loss, student, retain_graph=True)[0] for _ in range(2))
+    first, second = (
+        torch.autograd.grad(loss, student, retain_graph=True)[0].clone() for _ in range(2)
+    )
+    [thrice] = torch.autograd.grad(3 * loss, student)
     assert torch.equal(first, second)
+    torch.testing.assert_close(thrice, 3 * first)
     assert all(torch.equal(*pair) for pair in zip(before, tensors))
 
 
@@ -107,6 +111,23 @@ def test_a_low_temperature_does_not_underflow(student, target, log_probs):
     found = with_gradient(mixed(student, target, log_probs, mixture), student)
     expected = with_gradient(at_once(student, target, log_probs, mixture), student)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_automatic_mixed_precision_leaves_it_in_float32(temperature, student, target, teacher):
+    mixture = Mixture(0.3, 0.1, temperature)
+    student = student.detach().float().requires_grad_()
+    if isinstance(teacher, torch.Tensor):
+        teacher = teacher.float()
+    else:
+        numbers = (number.float() for number in teacher[1:4])
+        shape = type(teacher.shape)(*(part.float() for part in teacher.shape))
+        teacher = type(teacher)(teacher.ids, *numbers, shape)
+    expected = with_gradient(mixed(student, target, teacher, mixture), student)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = mixed(student, target, teacher, mixture)
+    found = with_gradient(losses, student)
+    assert all(torch.equal(*pair) for pair in zip(expected, found))
 
 
 def test_only_the_mixture_has_a_gradient(student, target, teacher):
