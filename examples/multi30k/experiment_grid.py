@@ -43,6 +43,8 @@ class Arm(NamedTuple):
     """name of the option file that it has in place of its size's"""
     aligned: bool = False
     """whether it learns where the teachers look, which are then live"""
+    live: bool = False
+    """whether it is distilled from the live teachers without that, not from their cache"""
     student: Optional[str] = None
     """its kind, with option files of its own, and the name of its arm with text only; None: the RNN"""
 
@@ -63,6 +65,7 @@ ARMS = {
     "kd-untranslated": Arm(images=False, teacher=True, extra=UNTRANSLATED),
     "lstm": Arm(images=False, teacher=False, options="lstm"),
     "a2d": Arm(images=False, teacher=False, aligned=True),
+    "kd-live": Arm(images=False, teacher=True, live=True),
     "kd-a2d": Arm(images=False, teacher=True, aligned=True),
     "caf-dkd-a2d": Arm(images=True, teacher=True, begins_as="kd-a2d", aligned=True),
     TRANSFORMER: Arm(images=False, teacher=False, student=TRANSFORMER),
@@ -130,14 +133,14 @@ class Model(NamedTuple):
         return ExtraSources(self.size, kind) if kind else None
 
     @property
-    def is_aligned(self) -> bool:
-        """Whether it learns where live teachers look."""
-        return not self.is_teacher and ARMS[self.arm].aligned
+    def asks_teachers(self) -> bool:
+        """Whether it learns from live teachers."""
+        return not self.is_teacher and (ARMS[self.arm].aligned or ARMS[self.arm].live)
 
     @property
     def reads_cache(self) -> bool:
         """Whether it learns from the teachers' cache."""
-        return not self.is_teacher and ARMS[self.arm].teacher and not self.is_aligned
+        return not self.is_teacher and ARMS[self.arm].teacher and not self.asks_teachers
 
     @property
     def training_set(self) -> str:
@@ -282,7 +285,7 @@ class Grid(NamedTuple):
             *("--source-lang", SOURCE, "--target-lang", TARGET),
             *(("--image-h5", "$IMAGE_H5") if model.images else ()),
             *(("--teacher-cache", work(cache)) if model.reads_cache else ()),
-            *(self._teacher_path() if model.is_aligned else ()),
+            *(self._teacher_path() if model.asks_teachers else ()),
             *(("--init-from", work(model.origin.checkpoint)) if model.origin else ()),
             *model.options,
             *("--seed", str(model.seed), "--save-dir", work(model.save_dir)),
@@ -290,7 +293,7 @@ class Grid(NamedTuple):
         )
         needs = [f"data.{model.training_set}"]
         needs += [f"cache.{model.training_set}"] if model.reads_cache else []
-        needs += self._taught_by() if model.is_aligned else []
+        needs += self._taught_by() if model.asks_teachers else []
         needs += [model.origin.last_training_step] if model.origin else []
         images = {"images": self.facts["images"]} if model.images else {}
         found = [Step(model.training, train, [model.save_dir], needs, images)]

@@ -72,7 +72,10 @@ def extra_problems(
     problems = []
     for without, asking in (
         ("the extra sources of --arms {} have none", with_extra),
-        ("--arms {} ask them without any", [s for s in students if s.is_aligned and not s.images]),
+        (
+            "--arms {} ask them without any",
+            [s for s in students if s.asks_teachers and not s.images],
+        ),
     ):
         arms = " ".join(dict.fromkeys(student.arm for student in asking))
         problems += [

@@ -19,6 +19,7 @@ NAMES = {
     "kd-untranslated": "+ distillation + untranslated sources",
     "lstm": "fairseq's lstm, text only",
     "a2d": "+ alignment",
+    "kd-live": "+ distillation, live teacher",
     "kd-a2d": "+ distillation + alignment",
     "caf-dkd-a2d": "both (CAF-DKD) + alignment",
     "transformer": "Transformer, text only",

@@ -38,6 +38,7 @@ COMPARED = (
     *(("kd", "kd-untranslated"), ("text-untranslated", "kd-untranslated")),
     ("lstm", "text"),
     *(("text", "a2d"), ("text", "kd-a2d"), ("kd", "kd-a2d"), ("text", "caf-dkd-a2d")),
+    *(("text", "kd-live"), ("kd", "kd-live"), ("kd-live", "kd-a2d")),
     *(("caf-dkd", "caf-dkd-a2d"), ("kd-a2d", "caf-dkd-a2d")),
     *((TRANSFORMER, "transformer-kd"), (TRANSFORMER, "transformer-a2d")),
     *((TRANSFORMER, "transformer-kd-a2d"), ("transformer-kd", "transformer-kd-a2d")),

@@ -6,6 +6,7 @@ import pytest
 
 ARMS = (
     "a2d",
+    "kd-live",
     "kd-a2d",
     "caf-dkd-a2d",
     "transformer",
@@ -79,12 +80,14 @@ def test_every_arm_is_in_the_table_and_compared_with_what_it_is_made_of(script):
 # -- the grid -------------------------------------------------------------------------------------
 
 
-def test_only_aligned_arms_have_a_live_teacher(trainings):
+def test_aligned_arms_and_their_baseline_have_a_live_teacher(trainings):
     for arm, step in trainings.items():
         aligned = arm.endswith("a2d")
-        assert ("--teacher-path" in step.command) == ("--a2d-families" in step.command) == aligned
+        live = aligned or arm == "kd-live"
+        assert ("--a2d-families" in step.command) == aligned
+        assert ("--teacher-path" in step.command) == live
         assert ("--teacher-cache" in step.command) == (arm == "transformer-kd")
-        assert ("transformer-teacher_seed1.train" in step.needs) == aligned
+        assert ("transformer-teacher_seed1.train" in step.needs) == live
         assert ("cache.1k" in step.needs) == (arm == "transformer-kd")
 
 
