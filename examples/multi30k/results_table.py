@@ -202,7 +202,7 @@ def _notes(results: Sequence[dict], command: str) -> List[str]:
     extra = any(result.get("synthetic_pairs") for result in results)
     going_on = any(result.get("origin") for result in results)
     for what, values in (
-        ("LSTM cells and input feeding, where the others have neither", _fed(results)),
+        ("Input feeding, which no other cross_modal_rnn here has", _fed(results)),
         ("Pairs after a +", ["the teachers' translations of extra sources"] if extra else []),
         (
             "Minutes with images",
@@ -222,12 +222,13 @@ def _notes(results: Sequence[dict], command: str) -> List[str]:
 
 
 def _fed(results: Sequence[dict]) -> List[str]:
-    """The sizes and arms whose models have input feeding, of which cells are said as well."""
-    fed = (
-        f"{result['size']}, {NAMES[result['arm']]}"
-        for result in results
-        if any("--decoder-input-feeding" in command for command in result["commands"])
-    )
+    """Rows whose students have input feeding."""
+    fed = []
+    for result in results:
+        *_, training = (one for one in result["commands"] if one.startswith("fairseq-train"))
+        if "--decoder-input-feeding" in training and not is_teacher(result):
+            cells = " (with LSTM cells)" if "--rnn-cell lstm" in training else ""
+            fed.append(f"{result['size']}, {NAMES[result['arm']]}{cells}")
     return list(dict.fromkeys(fed))
 
 

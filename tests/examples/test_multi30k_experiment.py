@@ -518,6 +518,7 @@ def result(size, arm, seed, bleu, pairs=1000):
         **{"device": "CPU", "vocabulary": 2000, "versions": {"torch": "2"}, "teacher": None},
         **{"scores": {"test_2016_flickr": scores}, "validation_bleu": [[1, bleu]]},
         "asked": f"--sizes {size} --arms {arm}",
+        "commands": ["fairseq-train data --seed 1", f"fairseq-train data --seed {seed}"],
     }
 
 
@@ -525,6 +526,8 @@ def test_a_row_has_mean_and_spread_and_p_of_every_seed(script):
     table = script("results_table")
     results = [result("1k", "kd", 2, 22.0), result("1k", "kd", 1, 20.0)]
     results += [result("5k", "text", 1, 30.0, 5000), result("1k", "text", 1, 10.0)]
+    results[2]["commands"][-1] += " --decoder-input-feeding"
+    results[0]["commands"][0] += " --decoder-input-feeding"  # its teacher
     comparison = {"size": "1k", "seed": 2, "test_set": "test_2016_flickr", "baseline": "text"}
     entry = {**comparison, "system": "kd", "bleu": {"difference": 12.0, "p": 0.001}}
     lines = table.markdown(results, [entry], "python x.py").splitlines()
@@ -538,6 +541,7 @@ def test_a_row_has_mean_and_spread_and_p_of_every_seed(script):
     assert cells[2][4:7] == ["10.0", "20.0", ""]
     assert cells[3][-1] == "`--sizes 1k --arms kd --seeds 1 2`"
     assert "BLEU: `s:bleu`." in lines
+    assert "Input feeding, which no other cross_modal_rnn here has: 5k, text only." in lines
 
 
 def test_seeds_that_were_not_trained_alike_are_no_row(script, tmp_path, capsys):
