@@ -12,7 +12,6 @@ from typing import Callable, List, NamedTuple
 
 import torch
 from fairseq_training import FFN_WIDTHS, Shape, Training
-from sizes import Sizes
 from torch import Tensor
 
 from caf_dkd_plugin.models.cross_modal_rnn.config import CrossModalRNNConfig
@@ -71,22 +70,23 @@ def fusion_products(shape: Shape, width: int, regions: int, features: int) -> Li
 
 
 def of_each_round(
-    products: Callable[[Shape], List[Product]], training: Training, sizes: Sizes
+    products: Callable[[Shape], List[Product]], training: Training, steps: int, rounds: int
 ) -> Callable[[], int]:
     """The products of the same mini-batches that the trainings see, round by round.
 
     Args:
         products: of a mini-batch.
         training: whose mini-batches; it has not begun.
-        sizes: how many there are in a round; there is one round to warm up.
+        steps: in a round.
+        rounds: without the one that warms up.
 
     Returns:
         a function that runs those of the next round and gives the target words in them.
     """
-    coming = iter(training.shapes(sizes.steps * (sizes.rounds + 1)))
+    coming = iter(training.shapes(steps * (rounds + 1)))
 
     def run() -> int:
-        shapes = [next(coming) for _ in range(sizes.steps)]
+        shapes = [next(coming) for _ in range(steps)]
         for shape in shapes:
             run_products(products(shape))
         return sum(shape.words for shape in shapes)

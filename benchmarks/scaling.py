@@ -130,9 +130,11 @@ def step_time(point: Point, sizes: Sizes, folder: Path) -> Side:
         ]
     )
 
+    count = sizes.steps[0]
+
     def steps() -> int:
-        training.steps(sizes.steps)
-        return sizes.steps
+        training.steps(count)
+        return count
 
     steps_a_second = speed(steps, cpu_clock)
     return lambda: 1000 / steps_a_second()

@@ -17,8 +17,8 @@ class Sizes(NamedTuple):
     words: Tuple[float, float]
     """of a sentence: mean and standard deviation"""
     rounds: int
-    steps: int
-    """of training in a round"""
+    steps: Tuple[int, ...]
+    """of training in a round, at each width"""
     translated: int
     """sentences that are translated in a round"""
     images: int
@@ -43,7 +43,7 @@ FULL = Sizes(
     sentences=6000,
     words=(12, 4),
     rounds=5,
-    steps=2,
+    steps=(2, 1),
     translated=128,
     images=7000,
     images_times=10,
@@ -61,7 +61,7 @@ QUICK = FULL._replace(
     tokens=200,
     sentences=64,
     rounds=2,
-    steps=1,
+    steps=(1,),
     translated=8,
     images=40,
     images_times=2,

@@ -39,18 +39,17 @@ def measure(sizes: Sizes, scratch: Path) -> Found:
     store = write_store(scratch / "images.h5", sizes.images, sizes.regions, sizes.features)
     data = write_data(scratch / "data", sizes, sizes.images)
     options = [*common_options(data, sizes), *ON_CPU, "--image-h5", str(store)]
-    teacher = write_teacher(
-        scratch / "teacher.pt", [*options, *TEACHER, *PLAIN], updates=sizes.steps
-    )
+    words = [*options, *TEACHER, *PLAIN]
+    teacher = write_teacher(scratch / "teacher.pt", words, updates=sizes.steps[0])
     found = []
-    for width in sizes.widths:
+    for width, steps in zip(sizes.widths, sizes.steps):
         words = [*options, *cross_modal_rnn(width), *distilled(TEMPERATURE)]
         words += ["--teacher-path", str(teacher)]
         trainings = {
             "ours": Training([*words, "--a2d-families", FAMILIES]),
             "theirs": Training(words),
         }
-        sides = training_sides(trainings, sizes.steps, cpu_clock)
+        sides = training_sides(trainings, steps, cpu_clock)
         rounds = interleaved(sides, sizes.rounds)
         found.append(
             Row(

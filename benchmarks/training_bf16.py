@@ -49,12 +49,12 @@ def measure(sizes: Sizes, scratch: Path) -> Found:
         ]
     found = []
     options = [*common_options(write_data(scratch / "data", sizes, 1), sizes), *PLAIN, *ON_CPU]
-    for width in sizes.widths:
+    for width, steps in zip(sizes.widths, sizes.steps):
         trainings = {
             name: Training([*options, *cross_modal_rnn(width)], settings)
             for name, settings in SETTINGS.items()
         }
-        sides = training_sides(trainings, sizes.steps, cpu_clock)
+        sides = training_sides(trainings, steps, cpu_clock)
         rounds = interleaved(sides, sizes.rounds)
         losses = {name: training.validation_loss() for name, training in trainings.items()}
         for name in ("bf16", "memory-efficient bf16"):

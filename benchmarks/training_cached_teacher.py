@@ -37,16 +37,16 @@ def measure(sizes: Sizes, scratch: Path) -> Found:
     options = [*common_options(data, sizes), *ON_CPU]
     width, *_ = sizes.widths
     words = [*options, *PLAIN, *cross_modal_rnn(width)]
-    teacher = write_teacher(scratch / "teacher.pt", words, updates=sizes.steps)
+    teacher = write_teacher(scratch / "teacher.pt", words, updates=sizes.steps[0])
     cache = ["--teacher-cache", str(write_cache(scratch / "teacher.h5", data, teacher, K))]
     found = []
-    for width in sizes.widths:
+    for width, steps in zip(sizes.widths, sizes.steps):
         model = cross_modal_rnn(width)
         trainings = {"none": Training([*options, *model, *PLAIN])}
         for temperature in AT_LEAST:
             words = [*options, *model, *distilled(temperature), *cache]
             trainings[temperature] = Training(words)
-        sides = training_sides(trainings, sizes.steps, cpu_clock)
+        sides = training_sides(trainings, steps, cpu_clock)
         rounds = interleaved(sides, sizes.rounds)
         found += [
             Row(

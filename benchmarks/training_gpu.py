@@ -38,14 +38,13 @@ def measure(sizes: Sizes, scratch: Path) -> Found:
         return [Skipped("training on a GPU", "there is no CUDA device")]
     found = []
     options = [*common_options(write_data(scratch / "data", sizes, 1), sizes), *PLAIN]
-    steps = MORE_STEPS * sizes.steps
-    for width in sizes.widths:
+    for width, steps in zip(sizes.widths, sizes.steps):
         for name, precision in PRECISIONS.items():
             trainings = {
                 "ours": Training([*options, *precision, *cross_modal_rnn(width)]),
                 "theirs": Training([*options, *precision, *fairseq_lstm(width)]),
             }
-            sides = training_sides(trainings, steps, wall_clock)
+            sides = training_sides(trainings, MORE_STEPS * steps, wall_clock)
             rounds = interleaved(sides, sizes.rounds)
             found.append(
                 Row(

@@ -39,7 +39,7 @@ def measure(sizes: Sizes, scratch: Path) -> Found:
     store = write_store(scratch / "images.h5", sizes.images, sizes.regions, sizes.features)
     data = write_data(scratch / "data", sizes, sizes.images)
     options = [*common_options(data, sizes), *PLAIN, *ON_CPU]
-    for width in sizes.widths:
+    for width, steps in zip(sizes.widths, sizes.steps):
         model = cross_modal_rnn(width)
         trainings = {
             "ours": Training([*options, *model, "--image-h5", str(store)]),
@@ -48,9 +48,10 @@ def measure(sizes: Sizes, scratch: Path) -> Found:
         products = of_each_round(
             lambda shape, width=width: fusion_products(shape, width, sizes.regions, sizes.features),
             Training([*options, *model]),
-            sizes,
+            steps,
+            sizes.rounds,
         )
-        sides = training_sides(trainings, sizes.steps, cpu_clock)
+        sides = training_sides(trainings, steps, cpu_clock)
         rounds = interleaved({**sides, "products": speed(products, cpu_clock)}, sizes.rounds)
         found.append(
             Row(

@@ -44,15 +44,15 @@ def measure(sizes: Sizes, scratch: Path) -> Found:
     """A row for each width; the teacher is as wide as its student."""
     options = [*common_options(write_data(scratch / "data", sizes, 1), sizes), *ON_CPU]
     found = []
-    for width in sizes.widths:
+    for width, steps in zip(sizes.widths, sizes.steps):
         model = cross_modal_rnn(width)
         checkpoint = scratch / f"teacher{width}.pt"
-        teacher = write_teacher(checkpoint, [*options, *model, *PLAIN], updates=sizes.steps)
+        teacher = write_teacher(checkpoint, [*options, *model, *PLAIN], updates=steps)
         words = [*options, *model, *distilled(TEMPERATURE), "--teacher-path", str(teacher)]
         ours, parts = Training(words), Training(words)
         sides = {
-            "ours": speed(lambda t=ours: t.steps(sizes.steps), cpu_clock),
-            "parts": speed_of_parts(parts, sizes.steps, cpu_clock),
+            "ours": speed(lambda t=ours, steps=steps: t.steps(steps), cpu_clock),
+            "parts": speed_of_parts(parts, steps, cpu_clock),
         }
         rounds = interleaved(sides, sizes.rounds)
         found.append(

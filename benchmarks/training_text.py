@@ -38,16 +38,15 @@ def measure(sizes: Sizes, scratch: Path) -> Found:
     found = []
     keep_freed_memory()
     options = [*common_options(write_data(scratch / "data", sizes, 1), sizes), *PLAIN, *ON_CPU]
-    for width in sizes.widths:
+    for width, steps in zip(sizes.widths, sizes.steps):
         ours, theirs = cross_modal_rnn(width), fairseq_lstm(width)
         models = {"ours": ours, "same cell": [*ours, "--rnn-cell", "lstm"], "theirs": theirs}
-        trained = {
-            name: OwnProcess([*options, *model], sizes.steps) for name, model in models.items()
-        }
+        trained = {name: OwnProcess([*options, *model], steps) for name, model in models.items()}
         products = of_each_round(
             lambda shape, width=width: text_products(shape, width, sizes.symbols),
             Training([*options, *theirs]),
-            sizes,
+            steps,
+            sizes.rounds,
         )
         limit = speed(products, cpu_clock)
         rounds = interleaved({**trained, "products": limit}, sizes.rounds)
