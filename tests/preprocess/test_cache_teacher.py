@@ -111,6 +111,47 @@ def test_an_ensemble_of_a_text_only_and_a_multimodal_teacher(
     assert_close(train(tmp_path / "cached", *options, "--teacher-cache", cache), live)
 
 
+def test_each_line_is_told_about_by_the_teacher_that_a_file_names(
+    run, teacher, stock, cache, tmp_path
+):
+    paths = [teacher.best, stock("transformer").last]
+    numbers = [1 + (line % 3 == 0) for line in range(64)]
+    (tmp_path / "teachers.txt").write_text("".join(f"{number}\n" for number in numbers))
+    code, _, error = run(
+        *("--topk", EVERYTHING, "--line-teachers", tmp_path / "teachers.txt"),
+        path=":".join(map(str, paths)),
+    )
+    assert code == 0, error
+    crossed = log_probs_of_symbols(cache)
+    for number, path in enumerate(paths, 1):
+        alone = tmp_path / f"teacher{number}.h5"
+        assert run("--topk", EVERYTHING, path=path, output=alone)[0] == 0
+        its = np.array(numbers) == number
+        difference = abs(crossed - log_probs_of_symbols(alone)).max(axis=(1, 2))
+        assert difference[its].max() < 1e-3
+        assert difference[~its].min() > 0.1
+
+
+def log_probs_of_symbols(cache):
+    """(64, 40, 136) of a cache of all symbols, by symbol; zero after the end of a line."""
+    said = TeacherCache(cache).read(range(64), tokens=40)
+    return np.take_along_axis(said["topk_log_probs"], said["topk_ids"].argsort(axis=2), axis=2)
+
+
+def test_a_file_of_teachers_that_is_no_such_file_is_refused(run, teacher, cache, tmp_path):
+    file = tmp_path / "teachers.txt"
+    file.write_text("1\n2\n0\n\nx\n3\n" + 58 * "1\n")
+    error = run("--line-teachers", file, path=f"{teacher.best}:{teacher.last}")[2]
+    assert f"--line-teachers {file}: line 3 is '0', line 4 is '', line 5 is 'x' and 1 more" in error
+    assert "write a number from 1 to 2" in error
+    file.write_text(63 * "1\n")
+    assert f"--line-teachers {file} has 63 lines, --splits 64" in run("--line-teachers", file)[2]
+    file.write_text(64 * "1\n")
+    assert run("--line-teachers", file)[0] == 0
+    error = run()[2]  # the mean of one teacher is the same, but it does not know that
+    assert "exists: lines that other teachers tell about (--line-teachers)" in error
+
+
 def test_a_resumed_training_equals_an_uninterrupted_one(train, run, store, cache, tmp_path):
     run()
     options = (*KD, "--image-h5", store, "--teacher-cache", cache)
