@@ -50,7 +50,7 @@ if __name__ == "__main__":
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "preprocess"))
 
-from experiment_grid import ARMS, SIZES, VOCABULARY
+from experiment_grid import ARMS, CROSS_FITTED, SIZES, VOCABULARY
 from experiment_inputs import ExperimentError, Inputs, PreparationError, read_inputs
 from experiment_progress import Progress, duration
 from option_files import CONFIGS
@@ -208,10 +208,14 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     )
     add(
         "--teacher-subset",
-        choices=("all", "rest", *(f"without-{size}" for size in SIZES if size != "full")),
+        choices=(
+            *("all", "rest", CROSS_FITTED),
+            *(f"without-{size}" for size in SIZES if size != "full"),
+        ),
         default="all",
         help="lines that teachers learn from: all, those that the biggest student they teach does not "
-        "have, or those that are not in a size",
+        f"have, or those that are not in a size; with {CROSS_FITTED} there are two, each without one half "
+        "of the student's lines, which it then tells about",
     )
     add(
         "--copies",

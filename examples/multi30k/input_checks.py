@@ -10,12 +10,12 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, Iterable, List, Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "preprocess"))
 
-from experiment_grid import ARMS, Model
+from experiment_grid import ARMS, CROSS_FITTED, Model
 from extra_sources import UNTRANSLATED
 from fairseq import options
 from multi30k_release import Split
@@ -35,13 +35,19 @@ BYTES_OF_A_MODEL = 200 * 2**20
 
 def unseen_problems(
     args: argparse.Namespace,
-    unseen: Optional[str],
+    hidden: Iterable[str],
     students: Sequence[Model],
     numbers: Dict[str, List[int]],
 ) -> List[str]:
-    """Why the teachers would see lines that they are not to see."""
-    if unseen in (None, "full"):
-        return []
+    """Why the teachers would see lines of a size of which they are not to see all."""
+    problems = []
+    for unseen in hidden:
+        if unseen != "full":
+            problems += _unseen_problems(args, unseen, students, numbers)
+    return problems
+
+
+def _unseen_problems(args, unseen, students, numbers) -> List[str]:
     problems = []
     path = args.root / "subsets" / f"train_{unseen}.lines"
     if path.is_file():  # the shell takes these lines out by their text
@@ -62,6 +68,36 @@ def unseen_problems(
                     "run one size at a time."
                 )
     return problems
+
+
+def cross_fitting_problems(teachers: Sequence[str], students: Sequence[Model]) -> List[str]:
+    """Why no line could be told about by one teacher that has not seen it.
+
+    Args:
+        teachers: what --teachers names.
+        students: the grid.
+    """
+    taught = [student for student in students if ARMS[student.arm].is_taught]
+    problems = []
+    if len(teachers) > 1:
+        problems.append(
+            f"names {' and '.join(teachers)}, but one alone tells about a line. Give one of --teachers"
+        )
+    sizes = list(dict.fromkeys(student.size for student in taught))
+    if len(sizes) > 1:
+        problems.append(
+            f"would need teachers of its own for each of {' and '.join(sizes)}: run one size at a time"
+        )
+    elif sizes == ["full"]:
+        problems.append("halves a size smaller than full. Give other --sizes")
+    other = dict.fromkeys(student.arm for student in taught if not student.reads_cache)
+    other.update((student.arm, None) for student in taught if student.extra)
+    if other:
+        problems.append(
+            f"is of a cache of the size's own lines, which --arms {' '.join(other)} do not learn from. "
+            "Leave them out"
+        )
+    return [f"--teacher-subset {CROSS_FITTED} {problem}." for problem in problems]
 
 
 def extra_problems(
