@@ -94,6 +94,7 @@ def peak_of_training(words) -> Peak:
         RuntimeError: it failed; with its last words.
     """
     once = ["--max-epoch", "1", "--no-save", "--disable-validation"]
+    once += ["--data-buffer-size", "0"]  # how many mini-batches wait in it is a matter of timing
     plugin = ["--user-dir", str(PLUGIN)]
     command = [sys.executable, "-m", "fairseq_cli.train", *words, *once, *plugin]
     log = Path(words[0]) / "training.log"
