@@ -42,7 +42,7 @@ def measure(sizes: Sizes, scratch: Path) -> Found:
     words = [*options, *TEACHER, *PLAIN]
     teacher = write_teacher(scratch / "teacher.pt", words, updates=sizes.steps[0])
     found = []
-    for width, steps in zip(sizes.widths, sizes.steps):
+    for width, steps in zip(sizes.widths, sizes.steps, strict=True):
         words = [*options, *cross_modal_rnn(width), *distilled(TEMPERATURE)]
         words += ["--teacher-path", str(teacher)]
         trainings = {

@@ -49,7 +49,7 @@ def measure(sizes: Sizes, scratch: Path) -> Found:
         ]
     found = []
     options = [*common_options(write_data(scratch / "data", sizes, 1), sizes), *PLAIN, *ON_CPU]
-    for width, steps in zip(sizes.widths, sizes.steps):
+    for width, steps in zip(sizes.widths, sizes.steps, strict=True):
         trainings = {
             name: Training([*options, *cross_modal_rnn(width)], settings)
             for name, settings in SETTINGS.items()

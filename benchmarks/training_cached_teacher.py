@@ -40,7 +40,7 @@ def measure(sizes: Sizes, scratch: Path) -> Found:
     teacher = write_teacher(scratch / "teacher.pt", words, updates=sizes.steps[0])
     cache = ["--teacher-cache", str(write_cache(scratch / "teacher.h5", data, teacher, K))]
     found = []
-    for width, steps in zip(sizes.widths, sizes.steps):
+    for width, steps in zip(sizes.widths, sizes.steps, strict=True):
         model = cross_modal_rnn(width)
         trainings = {"none": Training([*options, *model, *PLAIN])}
         for temperature in AT_LEAST:

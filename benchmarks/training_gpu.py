@@ -38,7 +38,7 @@ def measure(sizes: Sizes, scratch: Path) -> Found:
         return [Skipped("training on a GPU", "there is no CUDA device")]
     found = []
     options = [*common_options(write_data(scratch / "data", sizes, 1), sizes), *PLAIN]
-    for width, steps in zip(sizes.widths, sizes.steps):
+    for width, steps in zip(sizes.widths, sizes.steps, strict=True):
         for name, precision in PRECISIONS.items():
             trainings = {
                 "ours": Training([*options, *precision, *cross_modal_rnn(width)]),

@@ -39,7 +39,7 @@ def measure(sizes: Sizes, scratch: Path) -> Found:
     store = write_store(scratch / "images.h5", sizes.images, sizes.regions, sizes.features)
     data = write_data(scratch / "data", sizes, sizes.images)
     options = [*common_options(data, sizes), *PLAIN, *ON_CPU]
-    for width, steps in zip(sizes.widths, sizes.steps):
+    for width, steps in zip(sizes.widths, sizes.steps, strict=True):
         model = cross_modal_rnn(width)
         trainings = {
             "ours": Training([*options, *model, "--image-h5", str(store)]),

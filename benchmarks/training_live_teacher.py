@@ -44,7 +44,7 @@ def measure(sizes: Sizes, scratch: Path) -> Found:
     """A row for each width; the teacher is as wide as its student."""
     options = [*common_options(write_data(scratch / "data", sizes, 1), sizes), *ON_CPU]
     found = []
-    for width, steps in zip(sizes.widths, sizes.steps):
+    for width, steps in zip(sizes.widths, sizes.steps, strict=True):
         model = cross_modal_rnn(width)
         checkpoint = scratch / f"teacher{width}.pt"
         teacher = write_teacher(checkpoint, [*options, *model, *PLAIN], updates=steps)

@@ -38,7 +38,7 @@ def measure(sizes: Sizes, scratch: Path) -> Found:
     found = []
     keep_freed_memory()
     options = [*common_options(write_data(scratch / "data", sizes, 1), sizes), *PLAIN, *ON_CPU]
-    for width, steps in zip(sizes.widths, sizes.steps):
+    for width, steps in zip(sizes.widths, sizes.steps, strict=True):
         ours, theirs = cross_modal_rnn(width), fairseq_lstm(width)
         models = {"ours": ours, "same cell": [*ours, "--rnn-cell", "lstm"], "theirs": theirs}
         trained = {name: OwnProcess([*options, *model], steps) for name, model in models.items()}

@@ -61,7 +61,7 @@ class Passage(NamedTuple):
     pairs: FairseqDataset
     texts: List[Text]
     teachers: np.ndarray
-    """(L,) index of the teacher that is asked about each line"""
+    """(L,) index of the teacher that is asked about each line; zeros where there is one for all"""
 
     @property
     def lengths(self) -> np.ndarray:
@@ -110,18 +110,21 @@ def load_passages(
     return found
 
 
-def read_line_teachers(path: Path, lines: int, teachers: int) -> np.ndarray:
-    """(lines,) index of the teacher of each line, from a file of their numbers.
+def with_line_teachers(passages: Sequence[Passage], path: Path, teachers: int) -> List[Passage]:
+    """The same passages, of which each line has the teacher that a file names.
 
     Args:
-        path: a number a line, 1 for the first teacher.
-        lines: how many there are to be.
+        passages: the sentences.
+        path: a number a line, 1 for the first teacher; the lines of all texts, in their order.
         teachers: how many there are.
 
     Raises:
-        ValueError: another count of lines, or something that is no teacher's number.
+        ValueError: another count of lines, something that is no teacher's number, or a text that is there
+            twice, of which a cache keeps one.
     """
-    words = path.read_text(encoding="utf-8").split("\n")
+    texts = [text for passage in passages for text in passage.texts]
+    lines = sum(text.lines for text in texts)
+    words = path.read_text(encoding="utf-8", errors="replace").split("\n")
     words = words[:-1] if words[-1] == "" else words
     numbers = {str(number + 1): number for number in range(teachers)}
     odd = [
@@ -135,10 +138,22 @@ def read_line_teachers(path: Path, lines: int, teachers: int) -> np.ndarray:
             "the place of a checkpoint in --teacher-path"
         )
     if len(words) != lines:
-        found.append(f"--line-teachers {path} has {len(words)} lines, --splits {lines}")
+        parts = ", then ".join(f"{text.lines} of {text.name}" for text in texts)
+        found.append(
+            f"--line-teachers {path} has {len(words)} lines, but is to have {lines}: {parts}"
+        )
+    for place, text in enumerate(texts):
+        twin = next((other for other in texts[:place] if not text.differences(other)), None)
+        if twin is not None:
+            found.append(
+                f"--line-teachers: {text.name} has the same lines as {twin.name}, and a cache knows lines "
+                "by what they say. Leave one out"
+            )
     if found:
         raise ValueError("\n".join(found))
-    return np.array([numbers[word.strip()] for word in words])
+    of_lines = np.array([numbers[word.strip()] for word in words])
+    parts = np.split(of_lines, np.cumsum([len(passage.pairs) for passage in passages])[:-1])
+    return [passage._replace(teachers=part) for passage, part in zip(passages, parts)]
 
 
 class Asking(NamedTuple):
@@ -181,10 +196,13 @@ class Asking(NamedTuple):
 
 
 def fit_shape(asking: Asking, passages: Sequence[Passage], rank: int) -> TailShape:
-    """The shape of the tails, from lines evenly spaced over all that will be asked about."""
+    """The shape of the tails, from lines evenly spaced over those that each teacher is asked about."""
     tokens = sum(int(passage.lengths.sum()) for passage in passages)
     step = math.ceil(tokens / SAMPLED_TOKENS)
-    chosen = [np.arange(0, len(passage.pairs), step) for passage in passages]
+    chosen = [
+        np.concatenate([np.flatnonzero(teachers == n)[::step] for n in np.unique(teachers)])
+        for _, _, teachers in passages
+    ]
     count = sum(int(passage.lengths[lines].sum()) for passage, lines in zip(passages, chosen))
     sample, filled = torch.empty(count, asking.symbols), 0
     with tqdm(total=count, unit="token", desc="sampling the teacher") as bar:
@@ -248,11 +266,9 @@ def cache(args: argparse.Namespace) -> None:
     teachers, line_teachers = [teacher], ""
     if args.line_teachers:
         teachers = teacher.each()
-        of_lines = read_line_teachers(args.line_teachers, len(lengths), len(teachers))
+        passages = with_line_teachers(passages, args.line_teachers, len(teachers))
+        of_lines = np.concatenate([passage.teachers for passage in passages])
         line_teachers = hashlib.sha256(of_lines.astype("<i8").tobytes()).hexdigest()
-        ends = np.cumsum([len(passage.pairs) for passage in passages])
-        parts = np.split(of_lines, ends[:-1])
-        passages = [passage._replace(teachers=its) for passage, its in zip(passages, parts)]
     texts = [text for passage in passages for text in passage.texts]
     rank = 0 if args.topk == symbols else min(args.tail_rank, symbols)  # there may be no tail
     stamp = Stamp(
@@ -376,9 +392,9 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
         "--line-teachers",
         metavar="FILE",
         type=Path,
-        help="for each line of --splits the number of the checkpoint that is asked about it (1 is the "
-        "first of --teacher-path), in place of the mean of all: for checkpoints that have each not learned "
-        "from some lines",
+        help="for each line of --splits, one after the other, the number of the checkpoint that is asked "
+        "about it (1 is the first of --teacher-path), in place of the mean of all: for checkpoints that have "
+        "each not learned from some lines",
     )
     add("--teacher-data", metavar="DIR", help="its dictionaries, if not where its checkpoint says")
     add("--output", metavar="FILE", type=Path, required=True, help="the cache to write")

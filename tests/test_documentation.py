@@ -17,6 +17,7 @@ from fairseq import options
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterionConfig
 from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks.translation import TranslationConfig
+from omegaconf import OmegaConf
 
 from caf_dkd_plugin.__main__ import COMMANDS
 from caf_dkd_plugin.criterions.kd_label_smoothed_cross_entropy import (
@@ -38,6 +39,8 @@ PARSERS = {
     "fairseq-interactive": options.get_interactive_generation_parser,
 }
 NEED_BATCH_SIZE = ("fairseq-train", "fairseq-validate")
+HYDRA_GROUPS = {"task", "model", "criterion", "optimizer", "lr_scheduler"}
+"""whose fields are known to hydra only where a YAML has them"""
 KEYWORDS = {"do", "then", "else", "if", "!", "time"}
 WRITTEN_BY_THE_TASK = {"image_feature_size", "image_size"}  # not to be given by hand
 PLACEHOLDER = "1"  # a word that is also a number
@@ -140,6 +143,21 @@ def parse_python(path: Path, arguments: List[str]) -> None:
             module.main(arguments)
 
 
+def check_overrides(path: Path, overrides: List[str]) -> None:
+    """Has each of hydra's overrides a + if and only if the YAML lacks its field?
+
+    Raises:
+        AssertionError: no; hydra would not take it.
+    """
+    config = OmegaConf.load(path)
+    for override in overrides:
+        name = override.partition("=")[0]
+        field = name.lstrip("+")
+        open_group = field.partition(".")[0] in HYDRA_GROUPS
+        lacking = open_group and OmegaConf.select(config, field) is None
+        assert name.startswith("+") == lacking, f"{override}, and {path.name} says otherwise"
+
+
 def check(words: List[str]) -> bool:
     """Parse a command; False where it is none of ours.
 
@@ -154,7 +172,9 @@ def check(words: List[str]) -> bool:
             words[words.index("--config-dir") + 1],
             words[words.index("--config-name") + 1],
         )
-        assert (ROOT / folder / f"{name}.yaml").is_file(), f"{folder} has no {name}.yaml"
+        path = ROOT / folder / f"{name}.yaml"
+        assert path.is_file(), f"{folder} has no {name}.yaml"
+        check_overrides(path, [word for word in words[1:] if "=" in word])
         return True
     if words[:3] == ["python", "-m", "caf_dkd_plugin"]:
         module, _ = COMMANDS[words[3]]
@@ -235,6 +255,9 @@ for x in a b; do fairseq-score --sys "it's $x"; done
         "python preprocess/extract_features.py --images x --output y --no-such-option",
         "bash examples/none.sh",
         "fairseq-hydra-train --config-dir examples/multi30k/configs --config-name none",
+        "fairseq-hydra-train --config-dir examples/multi30k/configs --config-name teacher +task.data=x",
+        "fairseq-hydra-train --config-dir examples/multi30k/configs --config-name teacher model.x=1",
+        "fairseq-hydra-train --config-dir examples/multi30k/configs --config-name teacher +common.seed=1",
         "python -m caf_dkd_plugin average --inputs x --outputs y",
         "python -m caf_dkd_plugin evaluate --references x --system a y",
         "python -m caf_dkd_plugin plot-attention data --path x --image-h5 y --output z --sentences a",

@@ -3,7 +3,8 @@
     python examples/multi30k/experiment.py --root $MULTI30K_ROOT --image-h5 images.h5
 
 Every size of the training set is translated by students of four arms: ``text``, ``image`` (looks at
-images), ``kd`` (distilled from a teacher), ``caf-dkd`` (both). All see the same lines in the same
+images), ``kd`` (distilled from a teacher), ``caf-dkd`` (both); where all pairs are the student's, of the
+first two. All see the same lines in the same
 subwords. Those with images go on from the student of the same seed without (--init-from), which is
 trained for them.
 

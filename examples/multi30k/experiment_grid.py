@@ -182,7 +182,7 @@ class Unseen(NamedTuple):
     size: str
     """whose lines"""
     part: Optional[int] = None
-    """1 or 2: of these every other one, from the first or from the second on; None: all"""
+    """of PARTS; None: all of them"""
 
     @property
     def lines(self) -> str:
@@ -202,7 +202,9 @@ class Unseen(NamedTuple):
 CROSS_FITTED = "cross-fitted"
 """teachers of whom each has not seen one part of a size's lines, and tells about that"""
 PARTS = (1, 2)
-"""of these lines"""
+"""of these lines, dealt out in turn"""
+PART_OF_LINE = f"(NR - 1) % {len(PARTS)} + 1"
+"""for awk; also the place in --teacher-path of the teacher that has not seen the line"""
 
 
 class Grid(NamedTuple):
@@ -272,7 +274,7 @@ class Grid(NamedTuple):
     def _lines_without(self, unseen: Unseen) -> Step:
         """The numbers of all lines but these."""
         lines, rest = f'"$WORK/{unseen.lines}.lines"', f"{unseen.rest}.lines"
-        part = "" if unseen.part is None else f" | awk 'NR % 2 == {unseen.part % 2}'"
+        part = "" if unseen.part is None else f" | awk '{PART_OF_LINE} == {unseen.part}'"
         command = (
             f"{self._numbers(unseen.size)}{part} > {lines}\n"
             f"seq 0 {self.lines - 1} | grep -vxFf {lines} \\\n"
@@ -305,7 +307,7 @@ class Grid(NamedTuple):
         """Of each line the number of the teacher that tells about it."""
         [size] = {unseen.size for unseen in self.unseen}
         output = f"{size}.teachers"
-        command = f"{self._numbers(size)} | awk '{{ print 2 - NR % 2 }}' > \"$WORK/{output}\""
+        command = f"{self._numbers(size)} | awk '{{ print {PART_OF_LINE} }}' > \"$WORK/{output}\""
         return Step(f"teachers.{size}", command, [output], [], self._lines_of(size))
 
     def _taught_by(self) -> List[str]:

@@ -87,14 +87,14 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
     students, found = _students(args)
     problems += found
     unseen = _unseen(args.teacher_subset, students)
-    hidden = dict.fromkeys(each.size for each in unseen)
+    hidden = unseen[0].size if unseen else None
     teachers: List[Model] = []
     if any(ARMS[student.arm].is_taught for student in students):
         teachers, found = _teachers(args, unseen)
         problems += found
     models = [*teachers, *students]
     problems += option_problems(models)
-    if args.teacher_subset == "rest" and "full" in hidden:
+    if args.teacher_subset == "rest" and hidden == "full":
         problems.append(
             "--teacher-subset rest leaves the teacher nothing: the size full is to be taught, and "
             "has all lines. Give other --sizes or --arms."
@@ -117,8 +117,8 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
     if splits:
         lines = len(splits["train"])
         numbers["full"] = list(range(lines))
-        for size in dict.fromkeys([*(student.size for student in students), *hidden]):
-            if size == "full":
+        for size in dict.fromkeys([*(student.size for student in students), hidden]):
+            if size in ("full", None):
                 continue
             path = args.root / "subsets" / f"train_{size}.lines"
             subset = str(path) if path.is_file() else str(SIZES[size])

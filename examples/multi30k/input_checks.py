@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "preprocess"))
@@ -35,19 +35,13 @@ BYTES_OF_A_MODEL = 200 * 2**20
 
 def unseen_problems(
     args: argparse.Namespace,
-    hidden: Iterable[str],
+    unseen: Optional[str],
     students: Sequence[Model],
     numbers: Dict[str, List[int]],
 ) -> List[str]:
-    """Why the teachers would see lines of a size of which they are not to see all."""
-    problems = []
-    for unseen in hidden:
-        if unseen != "full":
-            problems += _unseen_problems(args, unseen, students, numbers)
-    return problems
-
-
-def _unseen_problems(args, unseen, students, numbers) -> List[str]:
+    """Why the teachers would see lines that they are not to see, which are of the size `unseen`."""
+    if unseen in (None, "full"):
+        return []
     problems = []
     path = args.root / "subsets" / f"train_{unseen}.lines"
     if path.is_file():  # the shell takes these lines out by their text
@@ -78,6 +72,8 @@ def cross_fitting_problems(teachers: Sequence[str], students: Sequence[Model]) -
         students: the grid.
     """
     taught = [student for student in students if ARMS[student.arm].is_taught]
+    if not taught:
+        return []
     problems = []
     if len(teachers) > 1:
         problems.append(

@@ -34,6 +34,8 @@ $PYTHON preprocess/prepare_multi30k.py \
     --output "$OUT/data"
 
 split_of() { awk -F '\t' -v name="$1" '$2 == name { print $1 }' "$OUT/data/splits.tsv"; }
+test=$(split_of "$TEST")
+if [[ -z $test ]]; then echo "error: TEST=$TEST is none of the sets of $OUT/data/splits.tsv" >&2; exit 1; fi
 
 # Image settings are chosen on val_images, of which every line has its image; where there is none, on val.
 valid=$(split_of val_images)
@@ -53,7 +55,7 @@ fairseq-train "$OUT/data" \
 
 $PYTHON -m caf_dkd_plugin image-awareness "$OUT/data" \
     --path "$OUT/student/checkpoint_best.pt" \
-    --gen-subset "$(split_of "$TEST")" \
+    --gen-subset "$test" \
     --image-h5 "$WORK/images.h5" \
     --masked-words "$OUT/root/text/$TEST.masked.jsonl" \
     --json "$OUT/awareness.json"

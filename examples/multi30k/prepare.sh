@@ -4,9 +4,10 @@
 set -euo pipefail
 
 ROOT=${MULTI30K_ROOT:?the folder of Multi30k}            # text, image lists
-IMAGES=${IMAGES:-$ROOT/images}                           # the photographs
+PHOTOS=${PHOTOS:-$ROOT/images}                           # the folder of photographs
 SUBSET=${SUBSET:-$ROOT/subsets/train_1k.lines}           # the student's lines, or a number
 WORK=${WORK:-multi30k}                                   # everything made here
+DATA=${DATA:-$WORK/student-data}                         # of it the student's data
 BACKBONE=${BACKBONE:-resnet18}                           # any of torchvision's classifiers
 WEIGHTS=${WEIGHTS:-imagenet}                             # imagenet (downloaded), none, or a file
 PYTHON=${PYTHON:-python}
@@ -14,7 +15,7 @@ PYTHON=${PYTHON:-python}
 mkdir -p "$WORK"
 
 $PYTHON preprocess/extract_features.py \
-    --images "$IMAGES" \
+    --images "$PHOTOS" \
     --backbone "$BACKBONE" \
     --weights "$WEIGHTS" \
     --layer grid \
@@ -37,7 +38,7 @@ $PYTHON preprocess/prepare_multi30k.py \
     --sentencepiece "$WORK/teacher-data/sentencepiece.model" \
     --source-dictionary "$WORK/teacher-data/dict.en.txt" \
     --target-dictionary "$WORK/teacher-data/dict.de.txt" \
-    --output "$WORK/student-data"
+    --output "$DATA"
 
 # Images of other splits may be missing, which is reported and masked in training.
-$PYTHON preprocess/check_data.py "$WORK/student-data" --image-h5 "$WORK/images.h5" --image-missing mask
+$PYTHON preprocess/check_data.py "$DATA" --image-h5 "$WORK/images.h5" --image-missing mask
