@@ -22,6 +22,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from omegaconf_copies import copies_without_parents
 
 from caf_dkd_plugin.data.image_store import Description
 from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
@@ -100,6 +101,13 @@ class Trained(NamedTuple):
     @property
     def best(self) -> Path:
         return self.folder / "checkpoint_best.pt"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_settings():
+    """What every test and fixture that runs fairseq in this process spares."""
+    with copies_without_parents():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -71,7 +71,8 @@ def third_party_imports(folder):
     """Top-level modules imported under `folder`, less the standard library and what is ours."""
     found = {}
     # Scripts import the plugin and their neighbours; tests and benchmarks import scripts.
-    scripts = [p for room in ("preprocess", "examples") for p in (ROOT / room).rglob("*.py")]
+    rooms = ("preprocess", "examples", "tests/support")
+    scripts = [p for room in rooms for p in (ROOT / room).rglob("*.py")]
     for path in sorted(folder.rglob("*.py")):
         ours = {"caf_dkd_plugin", *(p.stem for p in [*scripts, *path.parent.glob("*.py")])}
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

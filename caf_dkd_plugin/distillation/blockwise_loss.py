@@ -99,21 +99,28 @@ class BlockwiseLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, outer: Tensor, *_):
         [gradient] = ctx.saved_tensors
-        if outer.is_cuda or (outer != 1).any():  # else it is that of the sum, and a pass is saved
+        if (
+            _is_slow_to_look_at(outer) or (outer != 1).any()
+        ):  # else it is the sum's: a pass is saved
             gradient = gradient * outer.unsqueeze(-1)
         return gradient, None, None, None, None
 
 
+def _is_slow_to_look_at(tensor: Tensor) -> bool:
+    """Whether the processor, to learn a value, waits for all that a GPU has still to do."""
+    return tensor.is_cuda
+
+
 def _blocks(real: Tensor) -> Tuple[Tensor, ...]:
     """The positions of each block (n,). On a GPU padding is computed too: to look for it is to wait."""
-    if real.is_cuda:
+    if _is_slow_to_look_at(real):
         return (torch.arange(len(real), device=real.device),)
     return real.nonzero().squeeze(-1).split(BLOCK)
 
 
 def _clear(gradient: Tensor, padding: Tensor) -> None:
     """Zero, in place and not touching the rest, unless on a GPU."""
-    if padding.is_cuda:
+    if _is_slow_to_look_at(padding):
         gradient.masked_fill_(padding.unsqueeze(-1), 0.0)
     else:
         gradient.index_fill_(0, padding.nonzero().squeeze(-1), 0.0)

@@ -33,11 +33,13 @@ sys.exit(code[0] if code else 70)
 
 def serve(folder: Path) -> None:
     """Run commands until the process is killed."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    tests = Path(__file__).resolve().parents[1]
+    sys.path[:0] = [str(tests.parent), str(tests / "support")]
     import sacrebleu  # noqa: F401
     import torch
     import torch._dynamo  # optimizers import it
     from fairseq import options  # noqa: F401
+    from omegaconf_copies import copies_without_parents
 
     import caf_dkd_plugin  # noqa: F401
 
@@ -52,16 +54,17 @@ def serve(folder: Path) -> None:
         program.write_text(COMMAND.format(python=sys.executable, address=str(folder / "socket")))
         program.chmod(0o755)
     print("ready", flush=True)
-    while True:
-        connection, _ = listener.accept()
-        if os.fork() == 0:
-            listener.close()
-            answer(connection)
-            os._exit(0)
-        connection.close()
-        with contextlib.suppress(ChildProcessError):  # those that have ended are no more
-            while os.waitpid(-1, os.WNOHANG) != (0, 0):
-                pass
+    with copies_without_parents():
+        while True:
+            connection, _ = listener.accept()
+            if os.fork() == 0:
+                listener.close()
+                answer(connection)
+                os._exit(0)
+            connection.close()
+            with contextlib.suppress(ChildProcessError):  # those that have ended are no more
+                while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                    pass
 
 
 def answer(connection: socket.socket) -> None:
