@@ -4,9 +4,8 @@
 
 For each target token of the chosen splits the k most probable symbols are kept with their
 log-probabilities, and of all others their mass and, in a few numbers, how it is distributed. Several
-checkpoints, separated by colons, are averaged in probability; or with --line-teachers each line is told
-about by one of them, which has not learned from it (cross-fitting). Killed and started again, the run
-goes on where it was. Until it is finished the cache is called FILE.h5.partial.
+checkpoints, separated by colons, are averaged in probability. Killed and started again, the run goes on
+where it was. Until it is finished the cache is called FILE.h5.partial.
 """
 
 import argparse
@@ -60,8 +59,6 @@ class Passage(NamedTuple):
 
     pairs: FairseqDataset
     texts: List[Text]
-    teachers: np.ndarray
-    """(L,) index of the teacher that is asked about each line; zeros where there is one for all"""
 
     @property
     def lengths(self) -> np.ndarray:
@@ -106,60 +103,14 @@ def load_passages(
             texts = texts_of(files, split, lang, with_images)
             task.load_dataset(split, epoch=number + 1, combine=training)
             pairs = task.with_teacher_source(task.dataset(split), files, split)
-            found.append(Passage(pairs, texts, np.zeros(len(pairs), dtype=int)))
+            found.append(Passage(pairs, texts))
     return found
 
 
-def with_line_teachers(passages: Sequence[Passage], path: Path, teachers: int) -> List[Passage]:
-    """The same passages, of which each line has the teacher that a file names.
-
-    Args:
-        passages: the sentences.
-        path: a number a line, 1 for the first teacher; the lines of all texts, in their order.
-        teachers: how many there are.
-
-    Raises:
-        ValueError: another count of lines, something that is no teacher's number, or a text that is there
-            twice, of which a cache keeps one.
-    """
-    texts = [text for passage in passages for text in passage.texts]
-    lines = sum(text.lines for text in texts)
-    words = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    words = words[:-1] if words[-1] == "" else words
-    numbers = {str(number + 1): number for number in range(teachers)}
-    odd = [
-        f"line {n} is {word!r}" for n, word in enumerate(words, 1) if word.strip() not in numbers
-    ]
-    found = []
-    if odd:
-        more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
-        found.append(
-            f"--line-teachers {path}: {', '.join(odd[:3])}{more}; write a number from 1 to {teachers}, "
-            "the place of a checkpoint in --teacher-path"
-        )
-    if len(words) != lines:
-        parts = ", then ".join(f"{text.lines} of {text.name}" for text in texts)
-        found.append(
-            f"--line-teachers {path} has {len(words)} lines, but is to have {lines}: {parts}"
-        )
-    for place, text in enumerate(texts):
-        twin = next((other for other in texts[:place] if not text.differences(other)), None)
-        if twin is not None:
-            found.append(
-                f"--line-teachers: {text.name} has the same lines as {twin.name}, and a cache knows lines "
-                "by what they say. Leave one out"
-            )
-    if found:
-        raise ValueError("\n".join(found))
-    of_lines = np.array([numbers[word.strip()] for word in words])
-    parts = np.split(of_lines, np.cumsum([len(passage.pairs) for passage in passages])[:-1])
-    return [passage._replace(teachers=part) for passage, part in zip(passages, parts)]
-
-
 class Asking(NamedTuple):
-    """Teachers, and how they are asked about sentences."""
+    """A teacher, and how it is asked about sentences."""
 
-    teachers: Sequence[FrozenTeacher]
+    teacher: FrozenTeacher
     pad: int
     """index of the target's padding symbol"""
     symbols: int
@@ -168,47 +119,33 @@ class Asking(NamedTuple):
     device: torch.device
 
     @torch.no_grad()
-    def about(
-        self, teacher: FrozenTeacher, pairs: FairseqDataset, places: Sequence[int]
-    ) -> Iterator[Tuple[int, Tensor]]:
+    def about(self, pairs: FairseqDataset, places: Sequence[int]) -> Iterator[Tuple[int, Tensor]]:
         """Each sentence of a mini-batch with the log-probabilities (t, V) of its t target tokens."""
         batch = pairs.collater([pairs[place] for place in places])
         batch = utils.apply_to_sample(lambda x: x.to(self.device), batch)
-        said = teacher.log_probs(asked(batch), torch.float32)  # (B, T, V)
+        said = self.teacher.log_probs(asked(batch), torch.float32)  # (B, T, V)
         lengths = batch["target"].ne(self.pad).sum(dim=1).tolist()
         for row, place in enumerate(batch["id"].tolist()):
             yield place, said[row, : lengths[row]]
 
-    def batches(
-        self, passage: Passage, places: np.ndarray
-    ) -> Iterator[Tuple[FrozenTeacher, Sequence[int]]]:
-        """Mini-batches of some lines, each with the teacher that is asked about it.
-
-        The same in every run: what a line's neighbours are does not depend on where an earlier one
-        stopped, so neither does its last bit.
-        """
-        pairs = passage.pairs
-        for number, teacher in enumerate(self.teachers):
-            its = places[passage.teachers[places] == number]
-            order = np.lexsort((pairs.src.sizes[its], pairs.tgt.sizes[its]))
-            for batch in pairs.batch_by_size(its[order], max_tokens=self.max_tokens):
-                yield teacher, batch
+    def batches(self, pairs: FairseqDataset, places: np.ndarray) -> Sequence[Sequence[int]]:
+        """The same in every run: what a line's neighbours are does not depend on where an earlier one
+        stopped, so neither does its last bit."""
+        order = np.lexsort((pairs.src.sizes[places], pairs.tgt.sizes[places]))
+        return pairs.batch_by_size(places[order], max_tokens=self.max_tokens)
 
 
 def fit_shape(asking: Asking, passages: Sequence[Passage], rank: int) -> TailShape:
-    """The shape of the tails, from lines evenly spaced over those that each teacher is asked about."""
+    """The shape of the tails, from lines evenly spaced over all that will be asked about."""
     tokens = sum(int(passage.lengths.sum()) for passage in passages)
     step = math.ceil(tokens / SAMPLED_TOKENS)
-    chosen = [
-        np.concatenate([np.flatnonzero(teachers == n)[::step] for n in np.unique(teachers)])
-        for _, _, teachers in passages
-    ]
+    chosen = [np.arange(0, len(pairs), step) for pairs, _ in passages]
     count = sum(int(passage.lengths[lines].sum()) for passage, lines in zip(passages, chosen))
     sample, filled = torch.empty(count, asking.symbols), 0
     with tqdm(total=count, unit="token", desc="sampling the teacher") as bar:
-        for passage, lines in zip(passages, chosen):
-            for teacher, places in asking.batches(passage, lines):
-                for _, said in asking.about(teacher, passage.pairs, places):
+        for (pairs, _), lines in zip(passages, chosen):
+            for places in asking.batches(pairs, lines):
+                for _, said in asking.about(pairs, places):
                     sample[filled : filled + len(said)] = said
                     filled += len(said)
                     bar.update(len(said))
@@ -227,13 +164,12 @@ def fill(writer: TeacherCacheWriter, passages: Sequence[Passage], asking: Asking
     shape = TailShape(*(torch.from_numpy(array).to(asking.device) for array in arrays))
     with tqdm(total=len(done), initial=int(done.sum()), unit="line", desc=writer.path.name) as bar:
         first = 0
-        for passage in passages:
-            pairs = passage.pairs
-            for teacher, places in asking.batches(passage, np.arange(len(pairs))):
+        for pairs, texts in passages:
+            for places in asking.batches(pairs, np.arange(len(pairs))):
                 lines = first + np.asarray(places)
                 if done[lines].all():
                     continue
-                for place, said in asking.about(teacher, pairs, places):
+                for place, said in asking.about(pairs, places):
                     kept = top_k(said, k, shape)
                     writer.write(
                         first + place,
@@ -243,7 +179,7 @@ def fill(writer: TeacherCacheWriter, passages: Sequence[Passage], asking: Asking
                         tail_code=kept.tail_code.cpu().numpy(),
                     )
                 bar.update(int((~done[lines]).sum()))
-            first += len(pairs)
+            first += sum(text.lines for text in texts)
 
 
 def cache(args: argparse.Namespace) -> None:
@@ -262,13 +198,6 @@ def cache(args: argparse.Namespace) -> None:
         raise ValueError(f"--topk {args.topk} is more than the {symbols} symbols of the target")
     passages = load_passages(task, args.splits, student.source_lang, teacher.reads_images)
     check_lengths(passages, teacher.max_positions, args.max_tokens)
-    lengths = np.concatenate([passage.lengths for passage in passages])
-    teachers, line_teachers = [teacher], ""
-    if args.line_teachers:
-        teachers = teacher.each()
-        passages = with_line_teachers(passages, args.line_teachers, len(teachers))
-        of_lines = np.concatenate([passage.teachers for passage in passages])
-        line_teachers = hashlib.sha256(of_lines.astype("<i8").tobytes()).hexdigest()
     texts = [text for passage in passages for text in passage.texts]
     rank = 0 if args.topk == symbols else min(args.tail_rank, symbols)  # there may be no tail
     stamp = Stamp(
@@ -280,14 +209,14 @@ def cache(args: argparse.Namespace) -> None:
         top_k=args.topk,
         tail_temperatures=TAIL_TEMPERATURES,
         tail_rank=rank,
-        line_teachers_sha256=line_teachers,
     )
     if args.output.exists() and not args.overwrite:
         accept_finished(args.output, stamp, texts)
         return
     args.output.parent.mkdir(parents=True, exist_ok=True)
+    lengths = np.concatenate([passage.lengths for passage in passages])
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    asking = Asking(teachers, task.target_dictionary.pad(), symbols, args.max_tokens, device)
+    asking = Asking(teacher, task.target_dictionary.pad(), symbols, args.max_tokens, device)
     writer = TeacherCacheWriter(
         args.output,
         texts,
@@ -329,7 +258,7 @@ def check_lengths(passages: Sequence[Passage], longest: Tuple[int, int], max_tok
         ValueError: sentences are too long, all of them.
     """
     found = []
-    for pairs, texts, _ in passages:
+    for pairs, texts in passages:
         first = 0
         for text in texts:
             lines = slice(first, first + text.lines)
@@ -388,14 +317,6 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     add = parser.add_argument
     add("data", metavar="DATA", help="folder made by fairseq-preprocess, or several (A:B)")
     add("--teacher-path", metavar="CKPT[:CKPT...]", required=True, help="the teacher or teachers")
-    add(
-        "--line-teachers",
-        metavar="FILE",
-        type=Path,
-        help="for each line of --splits, one after the other, the number of the checkpoint that is asked "
-        "about it (1 is the first of --teacher-path), in place of the mean of all: for checkpoints that have "
-        "each not learned from some lines",
-    )
     add("--teacher-data", metavar="DIR", help="its dictionaries, if not where its checkpoint says")
     add("--output", metavar="FILE", type=Path, required=True, help="the cache to write")
     add("--topk", type=positive, default=8, help="symbols to keep of each token")

@@ -96,8 +96,6 @@ class Stamp:
     top_k: int
     tail_temperatures: Tuple[float, ...]
     tail_rank: int
-    line_teachers_sha256: str = ""
-    """of the index of the teacher of each line, int64 little-endian; "" where all are averaged"""
 
     def differences(self, other: "Stamp") -> List[str]:
         """The entries that differ, in words."""
@@ -110,7 +108,6 @@ class Stamp:
             "top_k": f"the best {other.top_k} symbols there, {self.top_k} now",
             "tail_temperatures": "other temperatures of the tail",
             "tail_rank": f"the tail in {other.tail_rank} numbers there, {self.tail_rank} now",
-            "line_teachers_sha256": "lines that other teachers tell about (--line-teachers)",
         }
         return [
             words for name, words in names.items() if getattr(self, name) != getattr(other, name)

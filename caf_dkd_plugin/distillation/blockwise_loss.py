@@ -99,9 +99,8 @@ class BlockwiseLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, outer: Tensor, *_):
         [gradient] = ctx.saved_tensors
-        if (
-            _is_slow_to_look_at(outer) or (outer != 1).any()
-        ):  # else it is the sum's: a pass is saved
+        of_the_sum = not _is_slow_to_look_at(outer) and bool((outer == 1).all())
+        if not of_the_sum:  # or a pass is saved
             gradient = gradient * outer.unsqueeze(-1)
         return gradient, None, None, None, None
 

@@ -81,10 +81,6 @@ class FrozenTeacher:
                 _leave_the_fast_path(member.model)
         self._members = members
 
-    def each(self) -> List["FrozenTeacher"]:
-        """Every model as a teacher of its own."""
-        return [FrozenTeacher([member]) for member in self._members]
-
     @property
     def reads_images(self) -> bool:
         """Whether one of the models has a cross-modal fusion."""

@@ -4,9 +4,8 @@
 
 Every size of the training set is translated by students of four arms: ``text``, ``image`` (looks at
 images), ``kd`` (distilled from a teacher), ``caf-dkd`` (both); where all pairs are the student's, of the
-first two. All see the same lines in the same
-subwords. Those with images go on from the student of the same seed without (--init-from), which is
-trained for them.
+first two. All see the same lines in the same subwords. Those with images go on from the student of the
+same seed without (--init-from), which is trained for them.
 
 Four more arms, trained if --arms names them, have extra source text, which the teachers translate:
 ``kd-substituted`` and ``kd-untranslated`` are distilled also on these synthetic pairs,
@@ -51,7 +50,7 @@ if __name__ == "__main__":
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "preprocess"))
 
-from experiment_grid import ARMS, CROSS_FITTED, SIZES, VOCABULARY
+from experiment_grid import ARMS, SIZES, VOCABULARY
 from experiment_inputs import ExperimentError, Inputs, PreparationError, read_inputs
 from experiment_progress import Progress, duration
 from option_files import CONFIGS
@@ -209,14 +208,10 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     )
     add(
         "--teacher-subset",
-        choices=(
-            *("all", "rest", CROSS_FITTED),
-            *(f"without-{size}" for size in SIZES if size != "full"),
-        ),
+        choices=("all", "rest", *(f"without-{size}" for size in SIZES if size != "full")),
         default="all",
         help="lines that teachers learn from: all, those that the biggest student they teach does not "
-        f"have, or those that are not in a size; with {CROSS_FITTED} there are two, each without one half "
-        "of the student's lines, which it then tells about",
+        "have, or those that are not in a size",
     )
     add(
         "--copies",

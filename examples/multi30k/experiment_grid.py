@@ -176,37 +176,6 @@ class Model(NamedTuple):
         return [self.training, *average, *map(self.translation, test_sets)]
 
 
-class Unseen(NamedTuple):
-    """Lines that a teacher has not learned from."""
-
-    size: str
-    """whose lines"""
-    part: Optional[int] = None
-    """of PARTS; None: all of them"""
-
-    @property
-    def lines(self) -> str:
-        """Name of these lines."""
-        return self.size if self.part is None else f"{self.size}-part{self.part}"
-
-    @property
-    def rest(self) -> str:
-        """Name of what the teacher learns from."""
-        return f"without-{self.lines}"
-
-    def of(self, numbers: Sequence[int]) -> Sequence[int]:
-        """These lines, of all that the size has."""
-        return numbers if self.part is None else numbers[self.part - 1 :: len(PARTS)]
-
-
-CROSS_FITTED = "cross-fitted"
-"""teachers of whom each has not seen one part of a size's lines, and tells about that"""
-PARTS = (1, 2)
-"""of these lines, dealt out in turn"""
-PART_OF_LINE = f"(NR - 1) % {len(PARTS)} + 1"
-"""for awk; also the place in --teacher-path of the teacher that has not seen the line"""
-
-
 class Grid(NamedTuple):
     """What is to be done, and what was found out about the data for it."""
 
@@ -214,8 +183,8 @@ class Grid(NamedTuple):
     students: List[Model]
     subsets: Dict[str, str]
     """size -> --subset of prepare_multi30k.py, for a shell; not of "full" """
-    unseen: List[Unseen]
-    """of the teachers; none if they learn from all, several if they are cross-fitted"""
+    unseen: Optional[str]
+    """the size whose lines the teachers do not see, if any"""
     lines: int
     """of the whole training set"""
     test_sets: Dict[str, str]
@@ -231,27 +200,17 @@ class Grid(NamedTuple):
         """All, in the order in which they are trained."""
         return [*self.teachers, *self.students]
 
-    @property
-    def cross_fitted(self) -> bool:
-        """Whether each line is told about by the teacher that has not seen it."""
-        return len(self.unseen) > 1
-
-    @property
-    def teacher_subset(self) -> str:
-        """As --teacher-subset says it, if "rest" is not."""
-        if self.cross_fitted:
-            return CROSS_FITTED
-        return self.unseen[0].rest if self.unseen else "all"
-
     def steps(self) -> List[Step]:
         """All, each after those that it needs."""
         found = [self._whole_text()]
         sizes = dict.fromkeys(student.size for student in self.students)
         extras = dict.fromkeys(student.extra for student in self.students if student.extra)
-        unseen = self.unseen if self.teachers else []
-        untranslated = [Unseen(extra.size) for extra in extras if extra.kind == UNTRANSLATED]
-        found += [self._lines_without(each) for each in dict.fromkeys([*unseen, *untranslated])]
-        found += [self._rest(each) for each in unseen]
+        unseen = self.unseen if self.teachers else None
+        left_out = [unseen] if unseen else []
+        left_out += [extra.size for extra in extras if extra.kind == UNTRANSLATED]
+        found += [self._lines_without(size) for size in dict.fromkeys(left_out)]
+        if unseen:
+            found.append(self._rest())
         found += [self._subset(size, self.subsets[size]) for size in sizes if size != "full"]
         for teacher in self.teachers:
             found += self._of_model(teacher)
@@ -259,8 +218,6 @@ class Grid(NamedTuple):
         for extra in extras:
             found += extra.steps(checkpoints, self._taught_by(), self.copies)
         distilled = (s.training_set for s in self.students if s.reads_cache)
-        if self.cross_fitted:
-            found.append(self._line_teachers())
         found += [self._cache(training_set) for training_set in dict.fromkeys(distilled)]
         for student in self.students:
             found += self._of_model(student)
@@ -271,27 +228,24 @@ class Grid(NamedTuple):
         command = prepare("$MULTI30K_ROOT", ALL_LINES, *vocabulary)
         return Step("data.full", command, [ALL_LINES], facts={"text": self.facts["text"]})
 
-    def _lines_without(self, unseen: Unseen) -> Step:
-        """The numbers of all lines but these."""
-        lines, rest = f'"$WORK/{unseen.lines}.lines"', f"{unseen.rest}.lines"
-        part = "" if unseen.part is None else f" | awk '{PART_OF_LINE} == {unseen.part}'"
-        command = (
-            f"{self._numbers(unseen.size)}{part} > {lines}\n"
-            f"seq 0 {self.lines - 1} | grep -vxFf {lines} \\\n"
-            f'    > "$WORK/{rest}"'
-        )
-        return Step(f"lines.{unseen.rest}", command, [rest], [], self._lines_of(unseen.size))
-
-    def _numbers(self, size: str) -> str:
-        """A command that prints the numbers of a size's lines."""
+    def _lines_without(self, size: str) -> Step:
+        """The numbers of all lines but those of a size."""
+        name = f"without-{size}"
         subset = self.subsets[size]
         if subset.isdigit():
-            return f"seq 0 {int(subset) - 1}"
-        return f"tr -d '\\r' < \"{subset}\""
+            command = f'seq {subset} {self.lines - 1} > "$WORK/{name}.lines"'
+        else:
+            command = (
+                f'tr -d \'\\r\' < "{subset}" > "$WORK/{size}.lines"\n'
+                f'seq 0 {self.lines - 1} | grep -vxFf "$WORK/{size}.lines" \\\n'
+                f'    > "$WORK/{name}.lines"'
+            )
+        return Step(f"lines.{name}", command, [f"{name}.lines"], [], self._lines_of(size))
 
-    def _rest(self, unseen: Unseen) -> Step:
-        """What a teacher learns from."""
-        return self._subset(unseen.rest, work(f"{unseen.rest}.lines"), f"lines.{unseen.rest}")
+    def _rest(self) -> Step:
+        """What the teachers learn from: all but the lines that they are not to see."""
+        name = f"without-{self.unseen}"
+        return self._subset(name, work(f"{name}.lines"), f"lines.{name}")
 
     def _subset(self, size: str, subset: str, *needs: str) -> Step:
         options = ("--subset", subset, *in_shared_subwords())
@@ -302,13 +256,6 @@ class Grid(NamedTuple):
     def _lines_of(self, size: str) -> Dict[str, str]:
         name = f"lines of {size}"
         return {name: self.facts[name]} if name in self.facts else {}
-
-    def _line_teachers(self) -> Step:
-        """Of each line the number of the teacher that tells about it."""
-        [size] = {unseen.size for unseen in self.unseen}
-        output = f"{size}.teachers"
-        command = f"{self._numbers(size)} | awk '{{ print {PART_OF_LINE} }}' > \"$WORK/{output}\""
-        return Step(f"teachers.{size}", command, [output], [], self._lines_of(size))
 
     def _taught_by(self) -> List[str]:
         """Names of the steps after which the teachers can be asked."""
@@ -321,11 +268,9 @@ class Grid(NamedTuple):
             *("--source-lang", SOURCE, "--target-lang", TARGET),
             *(self._images(looking[0]) if looking else ()),
             *self._teacher_path(),
-            *(("--line-teachers", work(f"{training_set}.teachers")) if self.cross_fitted else ()),
             *("--topk", str(TOP_K), "--output", work(f"caches/{training_set}.h5")),
         )
         needs = [f"data.{training_set}", *self._taught_by()]
-        needs += [f"teachers.{training_set}"] if self.cross_fitted else []
         return Step(f"cache.{training_set}", command, [f"caches/{training_set}.h5"], needs)
 
     def _teacher_path(self) -> List[str]:

@@ -12,8 +12,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "preprocess"))
 
 from experiment_grid import (
     ARMS,
-    CROSS_FITTED,
-    PARTS,
     PRIMARY,
     SEEDS,
     SIZES,
@@ -22,10 +20,8 @@ from experiment_grid import (
     Arm,
     Grid,
     Model,
-    Unseen,
 )
 from input_checks import (
-    cross_fitting_problems,
     extra_problems,
     image_problems,
     machine_problems,
@@ -87,20 +83,17 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
     students, found = _students(args)
     problems += found
     unseen = _unseen(args.teacher_subset, students)
-    hidden = unseen[0].size if unseen else None
     teachers: List[Model] = []
     if any(ARMS[student.arm].is_taught for student in students):
         teachers, found = _teachers(args, unseen)
         problems += found
     models = [*teachers, *students]
     problems += option_problems(models)
-    if args.teacher_subset == "rest" and hidden == "full":
+    if unseen == "full":
         problems.append(
             "--teacher-subset rest leaves the teacher nothing: the size full is to be taught, and "
             "has all lines. Give other --sizes or --arms."
         )
-    if args.teacher_subset == CROSS_FITTED:
-        problems += cross_fitting_problems(args.teachers, students)
     with_images = any(model.images for model in models)
     store = None
     if with_images and not args.image_h5:
@@ -117,18 +110,18 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
     if splits:
         lines = len(splits["train"])
         numbers["full"] = list(range(lines))
-        for size in dict.fromkeys([*(student.size for student in students), hidden]):
+        for size in dict.fromkeys([*(student.size for student in students), unseen]):
             if size in ("full", None):
                 continue
             path = args.root / "subsets" / f"train_{size}.lines"
             subset = str(path) if path.is_file() else str(SIZES[size])
             subsets[size] = f"$MULTI30K_ROOT/subsets/{path.name}" if path.is_file() else subset
             numbers[size] = attempt(read_subset, subset, lines) or []
-        problems += unseen_problems(args, hidden, students, numbers)
+        problems += unseen_problems(args, unseen, students, numbers)
         problems += extra_problems(teachers, students, numbers)
-        for each in unseen:
-            left_out = set(each.of(numbers[each.size]))
-            numbers[each.rest] = [number for number in range(lines) if number not in left_out]
+        if unseen in subsets:
+            seen_by_none = set(numbers[unseen])
+            numbers[f"without-{unseen}"] = [n for n in range(lines) if n not in seen_by_none]
         if store:
             problems += image_problems(models, splits, numbers, store)
     test_sets = {name: splits[name].prefix for name in TEST_SETS if name in splits}
@@ -197,10 +190,8 @@ def _option_files(size: str, arm: Arm) -> List[str]:
     return [f"{name}.options" for name in names]
 
 
-def _teachers(args: argparse.Namespace, unseen: List[Unseen]) -> Tuple[List[Model], List[str]]:
+def _teachers(args: argparse.Namespace, unseen: Optional[str]) -> Tuple[List[Model], List[str]]:
     """Those of --teachers, and what is wrong with them.
-
-    Each is trained once for each of `unseen`, or on all lines.
 
     A teacher looks at images if and only if its option file has --image-missing.
     """
@@ -216,8 +207,8 @@ def _teachers(args: argparse.Namespace, unseen: List[Unseen]) -> Tuple[List[Mode
             problems.append(f"--teachers {word}: {seed!r} is no seed; write {name}:1 or {name}")
             continue
         images = "--image-missing" in words
-        for size in [each.rest for each in unseen] or ["full"]:
-            found.append(Model(size, name, int(seed or 1), words, images, is_teacher=True))
+        size = f"without-{unseen}" if unseen else "full"
+        found.append(Model(size, name, int(seed or 1), words, images, is_teacher=True))
     if len({model.name for model in found}) < len(found):
         problems.append(f"--teachers {' '.join(args.teachers)} names one twice")
     return found, problems
@@ -243,16 +234,14 @@ def _has_val_images(root: Path) -> bool:
     return (root / "text" / f"val_images.{SOURCE}").is_file()
 
 
-def _unseen(subset: str, students: Sequence[Model]) -> List[Unseen]:
-    """What the teachers do not see: for "rest" and for cross-fitting of the biggest size taught."""
+def _unseen(subset: str, students: Sequence[Model]) -> Optional[str]:
+    """The size whose lines the teachers do not see: for "rest" the biggest that is taught."""
     if subset == "all":
-        return []
-    if subset not in ("rest", CROSS_FITTED):
-        return [Unseen(subset.removeprefix("without-"))]
-    sizes = {student.size for student in students if ARMS[student.arm].is_taught}
-    biggest = sorted(sizes, key=list(SIZES).index)[-1:]
-    parts = PARTS if subset == CROSS_FITTED else [None]
-    return [Unseen(size, part) for size in biggest for part in parts]
+        return None
+    if subset != "rest":
+        return subset.removeprefix("without-")
+    sizes = [student.size for student in students if ARMS[student.arm].is_taught]
+    return max(sizes, key=list(SIZES).index, default=None)
 
 
 def _hash(content: object) -> str:

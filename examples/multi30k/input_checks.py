@@ -15,7 +15,7 @@ from typing import Dict, List, Optional, Sequence
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "preprocess"))
 
-from experiment_grid import ARMS, CROSS_FITTED, Model
+from experiment_grid import ARMS, Model
 from extra_sources import UNTRANSLATED
 from fairseq import options
 from multi30k_release import Split
@@ -39,7 +39,7 @@ def unseen_problems(
     students: Sequence[Model],
     numbers: Dict[str, List[int]],
 ) -> List[str]:
-    """Why the teachers would see lines that they are not to see, which are of the size `unseen`."""
+    """Why the teachers would see lines that they are not to see."""
     if unseen in (None, "full"):
         return []
     problems = []
@@ -62,38 +62,6 @@ def unseen_problems(
                     "run one size at a time."
                 )
     return problems
-
-
-def cross_fitting_problems(teachers: Sequence[str], students: Sequence[Model]) -> List[str]:
-    """Why no line could be told about by one teacher that has not seen it.
-
-    Args:
-        teachers: what --teachers names.
-        students: the grid.
-    """
-    taught = [student for student in students if ARMS[student.arm].is_taught]
-    if not taught:
-        return []
-    problems = []
-    if len(teachers) > 1:
-        problems.append(
-            f"names {' and '.join(teachers)}, but one alone tells about a line. Give one of --teachers"
-        )
-    sizes = list(dict.fromkeys(student.size for student in taught))
-    if len(sizes) > 1:
-        problems.append(
-            f"would need teachers of its own for each of {' and '.join(sizes)}: run one size at a time"
-        )
-    elif sizes == ["full"]:
-        problems.append("halves a size smaller than full. Give other --sizes")
-    other = dict.fromkeys(student.arm for student in taught if not student.reads_cache)
-    other.update((student.arm, None) for student in taught if student.extra)
-    if other:
-        problems.append(
-            f"is of a cache of the size's own lines, which --arms {' '.join(other)} do not learn from. "
-            "Leave them out"
-        )
-    return [f"--teacher-subset {CROSS_FITTED} {problem}." for problem in problems]
 
 
 def extra_problems(

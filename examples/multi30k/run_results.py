@@ -204,8 +204,8 @@ class Results:
             words += ["--copies", str(grid.copies)]
         words += ["--bf16"] if "--bf16" in model.options else []
         if ARMS[model.arm].is_taught:
-            teachers = dict.fromkeys(f"{one.arm}:{one.seed}" for one in grid.teachers)
-            words += ["--teachers", *teachers, "--teacher-subset", grid.teacher_subset]
+            words += ["--teachers", *(f"{one.arm}:{one.seed}" for one in grid.teachers)]
+            words += ["--teacher-subset", f"without-{grid.unseen}" if grid.unseen else "all"]
         return " ".join(words)
 
     def _teacher(self, model: Model) -> Optional[Dict[str, object]]:
@@ -217,9 +217,8 @@ class Results:
             scores = (read_result(self.path(teacher)) or {"scores": {}})["scores"]
             bleu = {name: one["bleu"]["value"] for name, one in scores.items()}
             models[teacher.name] = {"images": teacher.images, "bleu": bleu}
-        sizes = list(dict.fromkeys(teacher.size for teacher in teachers))
-        pairs = min(self._inputs.pairs[size] for size in sizes)
-        return {"trained_on": " ".join(sizes), "pairs": pairs, "models": models}
+        size = teachers[0].size
+        return {"trained_on": size, "pairs": self._inputs.pairs[size], "models": models}
 
     def _features(self) -> Dict[str, object]:
         store = self._inputs.store

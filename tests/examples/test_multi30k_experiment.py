@@ -314,63 +314,6 @@ def test_a_teacher_of_the_rest_has_seen_no_line_of_the_biggest_student(grid, mul
     assert "teacher_without-5k_seed1" in steps["cache.1k"].command
 
 
-@pytest.mark.parametrize("is_file", [True, False])
-def test_cross_fitted_teachers_tell_about_the_half_that_they_have_not_seen(
-    grid, script, multi30k, tmp_path, monkeypatch, is_file
-):
-    """A size's lines need not be in the order of their numbers; without a file they are the first."""
-    root, numbers = tmp_path / "root", list(range(40))
-    shutil.copytree(multi30k, root)
-    path = root / "subsets" / "train_5k.lines"
-    if is_file:
-        numbers = [*range(3, 63, 2), *range(40, 60, 2)]
-        path.write_bytes("".join(f"{number}\r\n" for number in numbers).encode())
-    else:
-        path.unlink()
-        monkeypatch.setitem(script("experiment_grid").SIZES, "5k", 40)
-    options = ("--root", root, "--sizes", "5k", "--arms", "caf-dkd", "--seeds", "1", "2")
-    steps = grid(*options, "--teacher-subset", "cross-fitted")
-    variables = {"MULTI30K_ROOT": str(root), "WORK": str(tmp_path)}
-    names = ("lines.without-5k-part1", "lines.without-5k-part2", "teachers.5k")
-    for name in names:
-        command = ["sh", "-e", "-c", steps[name].command]
-        subprocess.run(command, env={**os.environ, **variables}, check=True)
-    tell = (tmp_path / "5k.teachers").read_text().split()
-    assert len(tell) == 40
-    assert set(tell) == {"1", "2"}
-    for number in ("1", "2"):
-        part = f"without-5k-part{number}"
-        learned = set(map(int, (tmp_path / f"{part}.lines").read_text().split()))
-        unseen = {line for line, teacher in zip(numbers, tell) if teacher == number}
-        assert len(unseen) == 20
-        assert learned == set(range(64)) - unseen
-        assert f"$WORK/data/{part}" in steps[f"teacher_{part}_seed1.train"].command
-    cache = steps["cache.5k"]
-    paths = ":".join(
-        f"$WORK/models/teacher_without-5k-part{number}_seed1/average.pt" for number in (1, 2)
-    )
-    assert f'--teacher-path "{paths}"' in cache.command
-    assert '--line-teachers "$WORK/5k.teachers"' in cache.command
-    assert {"teachers.5k", "teacher_without-5k-part2_seed1.average"} <= set(cache.needs)
-
-
-def test_what_cross_fitted_teachers_cannot_teach_is_refused(problems):
-    crossed = ("--teacher-subset", "cross-fitted")
-    [problem] = problems("--sizes", "1k", "5k", *crossed)
-    assert "teachers of its own for each of 1k and 5k: run one size at a time" in problem
-
-    def change(configs):
-        shutil.copy(configs / "5k.options", configs / "full.options")
-
-    [problem] = problems("--sizes", "full", "--arms", "kd", *crossed, change=change)
-    assert "halves a size smaller than full" in problem
-    options = ("--sizes", "5k", "--teachers", "reader:1", "reader:2")
-    [problem, other] = problems(*options, "--arms", "kd", "kd-a2d", "kd-substituted", *crossed)
-    assert "names reader:1 and reader:2, but one alone tells about a line" in problem
-    assert "which --arms kd-a2d kd-substituted do not learn from" in other
-    assert problems(*options, "--arms", "text", *crossed) == []  # nobody is taught
-
-
 def test_lines_that_the_teacher_would_see_are_refused(problems, multi30k, tmp_path):
     root = tmp_path / "root"
     shutil.copytree(multi30k, root)

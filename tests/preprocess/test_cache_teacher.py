@@ -2,7 +2,6 @@
 
 import math
 import shutil
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -110,81 +109,6 @@ def test_an_ensemble_of_a_text_only_and_a_multimodal_teacher(
     options = (*KD, "--image-h5", store)
     live = train(tmp_path / "live", *options, "--teacher-path", both)
     assert_close(train(tmp_path / "cached", *options, "--teacher-cache", cache), live)
-
-
-def test_each_line_is_told_about_by_the_teacher_that_a_file_names(
-    run, teacher, stock, cache, tmp_path
-):
-    """In two splits, whose lines come one after the other."""
-    options = ("--topk", EVERYTHING, "--splits", "train", "valid")
-    paths = [teacher.best, stock("transformer").last]
-    alone = [tmp_path / "first.h5", tmp_path / "second.h5"]
-    for path, output in zip(paths, alone):
-        assert run(*options, path=path, output=output)[0] == 0
-    lines = len(log_probs_of_symbols(alone[0]))
-    assert lines > 64
-    numbers = np.random.RandomState(1).randint(1, 3, lines)
-    file = write_numbers(tmp_path / "teachers.txt", numbers)
-    both = ":".join(map(str, paths))
-    code, _, error = run(*options, "--line-teachers", file, path=both)
-    assert code == 0, error
-    for number, output in enumerate(alone, 1):
-        difference = abs(log_probs_of_symbols(cache) - log_probs_of_symbols(output))
-        assert difference[numbers == number].max() < 1e-3
-        assert difference[numbers != number].max(axis=(1, 2)).min() > 0.1
-    write_numbers(file, 3 - numbers)
-    error = run(*options, "--line-teachers", file, path=both)[2]
-    assert "exists: lines that other teachers tell about (--line-teachers)" in error
-
-
-def log_probs_of_symbols(cache):
-    """(L, 40, 136) of a cache of all symbols, by symbol; zero after the end of a line."""
-    finished = TeacherCache(cache)
-    lines = sum(text.lines for text in finished._header.texts)
-    said = finished.read(range(lines), tokens=40)
-    return np.take_along_axis(said["topk_log_probs"], said["topk_ids"].argsort(axis=2), axis=2)
-
-
-def write_numbers(path, numbers):
-    path.write_text("".join(f"{number}\n" for number in numbers))
-    return path
-
-
-def test_the_shape_of_the_tails_is_fitted_to_every_teacher(
-    run, cache_teacher, teacher, tmp_path, monkeypatch
-):
-    """However few lines are sampled."""
-    sampled = []
-
-    class ThatWillDo(Exception):
-        """The sampling is over."""
-
-    def about(self, teacher, pairs, places):
-        sampled.append(self.teachers.index(teacher))
-        yield from known(self, teacher, pairs, places)
-
-    known = cache_teacher.Asking.about
-    monkeypatch.setattr(cache_teacher, "SAMPLED_TOKENS", 4)
-    monkeypatch.setattr(cache_teacher.Asking, "about", about)
-    monkeypatch.setattr(cache_teacher, "fill", mock.Mock(side_effect=ThatWillDo))
-    file = write_numbers(tmp_path / "teachers.txt", 32 * [1, 2])
-    with pytest.raises(ThatWillDo):
-        run("--line-teachers", file, path=f"{teacher.best}:{teacher.last}")
-    assert set(sampled) == {0, 1}
-
-
-def test_a_file_of_teachers_that_is_no_such_file_is_refused(run, teacher, data_bin, tmp_path):
-    file = tmp_path / "teachers.txt"
-    file.write_text("1\n2\n0\n\nx\n3\n" + 58 * "1\n")
-    error = run("--line-teachers", file, path=f"{teacher.best}:{teacher.last}")[2]
-    assert f"--line-teachers {file}: line 3 is '0', line 4 is '', line 5 is 'x' and 1 more" in error
-    assert "write a number from 1 to 2" in error
-    file.write_text(63 * "1\n")
-    error = run("--line-teachers", file)[2]
-    assert f"--line-teachers {file} has 63 lines, but is to have 64: 64 of train in" in error
-    shutil.copytree(data_bin, tmp_path / "copy")
-    error = run("--line-teachers", file, data=f"{data_bin}:{tmp_path / 'copy'}")[2]
-    assert f"train in {tmp_path / 'copy'} has the same lines as train in {data_bin}" in error
 
 
 def test_a_resumed_training_equals_an_uninterrupted_one(train, run, store, cache, tmp_path):

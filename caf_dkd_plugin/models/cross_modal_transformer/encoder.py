@@ -70,9 +70,8 @@ class CrossModalTransformerEncoder(FusingEncoder, TransformerEncoderBase):
             x, maps = self.fuse(x, ~padding, image_features, image_mask, images)
         x = self.dropout_module(x + self.embed_positions(src_tokens))
         x = x.masked_fill(padding.unsqueeze(-1), 0).transpose(0, 1)  # (S, B, d)
-        mask = (
-            padding if padding.is_cuda or padding.any() else None
-        )  # a GPU should not be waited for
+        # On a GPU to look for padding is to wait.
+        mask = padding if padding.is_cuda or padding.any() else None
         with recording(layer.self_attn for layer in self.layers if need_maps) as record:
             for layer in self.layers:
                 x = layer(x, encoder_padding_mask=mask)
