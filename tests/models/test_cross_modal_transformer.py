@@ -281,3 +281,13 @@ def test_all_contradictions_come_in_one_error(build):
 def test_the_same_name_is_registered_with_fairseq():
     registered = fairseq.models.MODEL_REGISTRY["cross_modal_transformer"]
     assert registered is CrossModalTransformerModel
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_in_bfloat16_the_slow_kernel_is_not_used(dtype):
+    attention = RecordedAttention(16, 2, self_attention=True).to(dtype)
+    x = torch.randn(5, 3, 16, dtype=dtype, requires_grad=True)  # (S, B, d)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        attention(x, x, x, need_weights=False)[0].sum().backward()
+    fused = any("flash" in event.name for event in profile.events())
+    assert fused == (dtype == torch.float32)
