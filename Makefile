@@ -22,7 +22,7 @@ UNFINISHED = $(VENV)/.caf-dkd-unfinished
 
 help:
 	@echo 'make demo      the whole method on a small made-up corpus, to a table of results (under 6 minutes)'
-	@echo 'make test      the test suite (about 10 minutes)'
+	@echo 'make test      the test suite (about 15 minutes)'
 	@echo 'make bench     speed and memory beside what one would run instead (less than 20 minutes)'
 	@echo 'make lint      ruff: rules and format; make format repairs what it can'
 	@echo 'make install   only set up $(VENV), which the others do by themselves'

@@ -1,15 +1,17 @@
-"""On a GPU a training step finds every tensor there, and looks at none that it would have to wait for.
+"""On a GPU the forward pass and the loss find every tensor there, and look at none: that is to wait.
 
 No GPU is needed, and nothing is computed: torch's fake tensors know their shape, type and device alone.
 An operation on tensors of two devices fails with them, and so does whatever depends on a value. What the
-RNNs compute, which is cuDNN's there, has a stand-in that looks at the devices and types. Pictures are
-left out: how many a mini-batch has is a shape, and has to be waited for.
+RNNs compute, which is cuDNN's there, has a stand-in that looks at the devices and types. Without a GPU
+there is no backward pass, but for the loss's own. Pictures are left out: how many a mini-batch has is a
+shape, and has to be waited for.
 """
 
 import contextlib
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -19,8 +21,11 @@ from fairseq.modules import SinusoidalPositionalEmbedding
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
 import caf_dkd_plugin
+import caf_dkd_plugin.distillation.teacher
+from caf_dkd_plugin import distillation
 from caf_dkd_plugin.distillation import blockwise_loss
 from caf_dkd_plugin.distillation.tail_shape import TailShape
+from caf_dkd_plugin.models import cross_modal_transformer
 from caf_dkd_plugin.modules import recurrent_encoder
 from caf_dkd_plugin.tasks.multimodal_translation import MultimodalTranslationTask
 
@@ -53,24 +58,35 @@ def cache(cache_teacher, teacher, data_bin, store, tmp_path_factory):
 
 
 @pytest.fixture
-def step(parse, store, teacher, cache):
-    """A function that takes a training's first step with fake tensors: (options, dtype) -> the loss."""
+def begin(parse, store, teacher, cache):
+    """A function that gives what a training begins with: options -> task, model, criterion, batch."""
     paths = {"STORE": store, "TEACHER": teacher.best, "CACHE": cache}
 
-    def take(options, dtype=torch.float32, dataset="train"):
+    def make(options, places=(0, 2, 3, 4)):
         cfg = parse(*(str(paths.get(word, word)) for word in shlex.split(options)))
+        utils.set_torch_seed(1)
         task = tasks.setup_task(cfg.task)
         model, criterion = task.build_model(cfg.model), task.build_criterion(cfg.criterion)
-        task.load_dataset(dataset)
-        pairs = task.dataset(dataset)
-        batch = pairs.collater([pairs[place] for place in (0, 2, 3, 4)])
+        task.load_dataset("train")
+        pairs = task.dataset("train")
+        return task, model, criterion, pairs.collater([pairs[place] for place in places])
+
+    return make
+
+
+@pytest.fixture
+def step(begin):
+    """A function that takes a training's first step with fake tensors: (options, dtype) -> the loss."""
+
+    def take(options, dtype=torch.float32):
+        task, model, criterion, batch = begin(options)
         with FakeTensorMode(allow_non_fake_inputs=True) as mode, cudnn_stand_in(), stock_fairseq():
             for module in (model, criterion, *teachers(task)):
                 move(module, mode, dtype)
             batch = utils.apply_to_sample(lambda x: mode.from_tensor(x).to(GPU), batch)
-            if dtype != torch.float32:  # as fairseq's trainer
-                half = lambda x: x.to(dtype) if x.is_floating_point() else x  # noqa: E731
-                batch = utils.apply_to_sample(half, batch)
+            batch = utils.apply_to_sample(  # as fairseq's trainer
+                lambda x: x.to(dtype) if x.is_floating_point() else x, batch
+            )
             optimizer = mock.Mock()
             task.begin_epoch(1, model)
             loss, *_ = task.train_step(batch, model, criterion, optimizer, 0)
@@ -141,12 +157,18 @@ def stock_fairseq():
         assert PLUGIN not in Path(place.f_code.co_filename).parents, f"{place} waits for the GPU"
         return True
 
+    def cpu(tensor):
+        place = sys._getframe(1)
+        assert place.f_globals is vars(recurrent_encoder), f"{place} waits for the GPU"
+        return tensor.to("cpu")
+
     def positions(embedding, tokens, *_, **__):
         like = next(embedding.buffers())
         return like.new_empty(*tokens.shape, embedding.embedding_dim)
 
     with (
         mock.patch.object(torch.Tensor, "__bool__", look),
+        mock.patch.object(torch.Tensor, "cpu", cpu),
         mock.patch.object(SinusoidalPositionalEmbedding, "forward", positions),
     ):
         yield
@@ -176,9 +198,42 @@ def test_a_tensor_left_behind_would_be_noticed(step):
         step(f"{TAUGHT['cached']} {IMAGES}")
 
 
-def test_a_look_would_be_noticed(step):
+def test_the_gradient_of_the_loss_is_there_too():
+    with FakeTensorMode(), stock_fairseq():
+        gradient, outer = torch.empty(6, 9, device=GPU), torch.empty(6, device=GPU)
+        backward = blockwise_loss.BlockwiseLoss.backward
+        found = backward(SimpleNamespace(saved_tensors=[gradient]), outer, None, None)
+    assert (found[0].device, found[0].shape) == (GPU, (6, 9))
+
+
+LOOKS = pytest.mark.parametrize(
+    ("module", "options"),
+    [
+        (distillation.teacher, TAUGHT["live"]),
+        (cross_modal_transformer.encoder, TRANSFORMER),
+        (distillation.blockwise_loss, TAUGHT["live"]),
+    ],
+    ids=["teacher", "Transformer", "loss"],
+)
+
+
+@LOOKS
+def test_a_look_would_be_noticed(step, module, options):
     with (
-        mock.patch.object(blockwise_loss, "_is_slow_to_look_at", return_value=False),
-        pytest.raises(DynamicOutputShapeException),
+        mock.patch.object(module, "is_slow_to_look_at", return_value=False),
+        pytest.raises((AssertionError, DynamicOutputShapeException), match=r"waits|nonzero"),
     ):
-        step(f"{TAUGHT['live']} {IMAGES}")
+        step(f"{options} {IMAGES}")
+
+
+@LOOKS
+@pytest.mark.parametrize("places", [(0, 2, 3, 4), (5,)], ids=["some padding", "none"])
+def test_what_is_not_looked_at_changes_nothing(begin, module, options, places):
+    losses = []
+    for slow in (False, True):
+        task, model, criterion, batch = begin(f"{options} {IMAGES}", places)
+        task.begin_epoch(1, model)
+        with mock.patch.object(module, "is_slow_to_look_at", return_value=slow):
+            loss, *_ = task.train_step(batch, model, criterion, mock.Mock(), 0)
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)

@@ -11,10 +11,14 @@ MODULES = sorted(PLUGIN.rglob("*.py"))
 # Of the plugin's rooms, the ones that a module may import from, besides its own.
 ALLOWED = {
     "modules": set(),
-    "models": {"bfloat16", "modules"},
+    "models": {"bfloat16", "gpu_waits", "modules"},
     "criterions": {"distillation"},
     "tasks": {"checkpoints", "data", "distillation", "freed_memory", "learning_rates", "modules"},
-    "distillation": {"checkpoints", "data"},  # the teacher is a checkpoint, and must agree
+    "distillation": {
+        "checkpoints",
+        "data",
+        "gpu_waits",
+    },  # the teacher is a checkpoint, and must agree
     "data": {"modules"},  # photographs are read by a backbone
     "evaluation": {"command_line", "data", "trained_models"},
     "checkpoints": {"command_line", "data"},  # they compare dictionaries
@@ -39,6 +43,7 @@ NO_FAIRSEQ = [
     "data/teacher_cache.py",
     "data/teacher_cache_writer.py",
     "freed_memory.py",
+    "gpu_waits.py",
     "learning_rates.py",
     "checkpoints/",
     "evaluation/attention_plot.py",

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..gpu_waits import is_slow_to_look_at
+
 BLOCK = 64
 """positions; on a GPU all are one block"""
 
@@ -99,27 +101,22 @@ class BlockwiseLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, outer: Tensor, *_):
         [gradient] = ctx.saved_tensors
-        of_the_sum = not _is_slow_to_look_at(outer) and bool((outer == 1).all())
+        of_the_sum = not is_slow_to_look_at(outer) and bool((outer == 1).all())
         if not of_the_sum:  # or a pass is saved
             gradient = gradient * outer.unsqueeze(-1)
         return gradient, None, None, None, None
 
 
-def _is_slow_to_look_at(tensor: Tensor) -> bool:
-    """Whether the processor, to learn a value, waits for all that a GPU has still to do."""
-    return tensor.is_cuda
-
-
 def _blocks(real: Tensor) -> Tuple[Tensor, ...]:
     """The positions of each block (n,). On a GPU padding is computed too: to look for it is to wait."""
-    if _is_slow_to_look_at(real):
+    if is_slow_to_look_at(real):
         return (torch.arange(len(real), device=real.device),)
     return real.nonzero().squeeze(-1).split(BLOCK)
 
 
 def _clear(gradient: Tensor, padding: Tensor) -> None:
     """Zero, in place and not touching the rest, unless on a GPU."""
-    if _is_slow_to_look_at(padding):
+    if is_slow_to_look_at(padding):
         gradient.masked_fill_(padding.unsqueeze(-1), 0.0)
     else:
         gradient.index_fill_(0, padding.nonzero().squeeze(-1), 0.0)

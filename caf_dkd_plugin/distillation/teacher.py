@@ -17,6 +17,7 @@ from ..checkpoints.load import CheckpointError, load_checkpoint
 from ..data.dictionaries import first_difference, symbols
 from ..data.image_format import disagreements, format_of_model
 from ..data.joined_stores import Images
+from ..gpu_waits import is_slow_to_look_at
 
 
 class Student(NamedTuple):
@@ -120,10 +121,9 @@ class FrozenTeacher:
             dtype: in which to compute; moved, with the device, when it changes.
             need_maps: also where it looks; :meth:`map_counts` says whether it can be asked.
         """
-        # Rows as fairseq's collater sorts them, which its RNNs rely on. Where the order is on a GPU, to
-        # look at it is to wait for all that the GPU has still to do.
+        # Rows as fairseq's collater sorts them, which its RNNs rely on.
         order = net_input["src_lengths"].argsort(descending=True, stable=True)
-        in_order = not order.is_cuda and bool((order[1:] > order[:-1]).all())
+        in_order = not is_slow_to_look_at(order) and bool((order[1:] > order[:-1]).all())
         if not in_order:
             net_input = {name: x.index_select(0, order) for name, x in net_input.items()}
         answers = [self._ask(member, net_input, dtype, need_maps) for member in self._members]

@@ -10,6 +10,7 @@ import torch
 from fairseq.models.transformer import TransformerEncoderBase
 from torch import Tensor, nn
 
+from ...gpu_waits import is_slow_to_look_at
 from .._cross_modal.fusing_encoder import FusingEncoder
 from .config import CrossModalTransformerConfig, fairseq_config
 from .layers import CrossModalTransformerEncoderLayer, recording
@@ -70,8 +71,7 @@ class CrossModalTransformerEncoder(FusingEncoder, TransformerEncoderBase):
             x, maps = self.fuse(x, ~padding, image_features, image_mask, images)
         x = self.dropout_module(x + self.embed_positions(src_tokens))
         x = x.masked_fill(padding.unsqueeze(-1), 0).transpose(0, 1)  # (S, B, d)
-        # On a GPU to look for padding is to wait.
-        mask = padding if padding.is_cuda or padding.any() else None
+        mask = padding if is_slow_to_look_at(padding) or padding.any() else None
         with recording(layer.self_attn for layer in self.layers if need_maps) as record:
             for layer in self.layers:
                 x = layer(x, encoder_padding_mask=mask)

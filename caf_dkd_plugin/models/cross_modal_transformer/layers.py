@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
-def plain_products(query: Tensor) -> ContextManager:
-    """In which attention to a query in bfloat16 on a CPU is computed as matrix products.
+def _plain_products(query: Tensor) -> ContextManager:
+    """In which attention in bfloat16 on a CPU, if it has a gradient, is computed as matrix products.
 
-    PyTorch's fused kernel has a slow gradient there: a training step of the tiny preset takes 1.6 times
-    as long with it. Elsewhere it is left to choose.
+    The gradient of PyTorch's fused kernel is slow there: a training step of the tiny preset takes 1.6
+    times as long with it. Elsewhere PyTorch chooses.
     """
-    if query.dtype == torch.bfloat16 and query.device.type == "cpu":
+    on_cpu = query.device.type == "cpu"
+    if on_cpu and query.dtype == torch.bfloat16 and torch.is_grad_enabled():
         return sdpa_kernel(SDPBackend.MATH)
     return contextlib.nullcontext()
 
@@ -52,7 +53,7 @@ class RecordedAttention(MultiheadAttention):
     ):
         """Like fairseq's."""
         recorded = self.record is not None
-        with plain_products(query):
+        with _plain_products(query):
             result, weights = super().forward(
                 query,
                 key,
