@@ -2,14 +2,14 @@
 
 import statistics
 from pathlib import Path
-from typing import Dict, List, Sequence
+from typing import Dict, List, Sequence, Tuple
 
 import matplotlib
 from experiment_grid import ARMS, PRIMARY, SIZES, TEST_SETS
 from extra_sources import SUBSTITUTED, UNTRANSLATED
 from matplotlib import pyplot
 from matplotlib.figure import Figure
-from results_table import NAMES, is_teacher, rows
+from results_table import NAMES, Row, has_input_feeding, is_teacher, rows
 
 COLOURS = dict(zip(PRIMARY, ("#7f7f7f", "#1f77b4", "#ff7f0e", "#d62728")))
 DRAWN = [name for name, arm in ARMS.items() if not (arm.options or arm.aligned or arm.student)]
@@ -29,7 +29,7 @@ matplotlib.rcParams.update(
 
 def bleu_over_size(results: Sequence[dict]) -> Figure:
     """BLEU on each test set: a line an arm, a band of ± one standard deviation over the seeds, and
-    the teachers as dashed lines."""
+    the teachers as dashed lines. Models with input feeding are others, and stand beside the lines."""
     shown = [name for name in TEST_SETS if any(name in one["scores"] for one in results)]
     figure, axes = pyplot.subplots(
         1, len(shown), figsize=(4.5 * len(shown), 3.6), sharey=True, squeeze=False
@@ -40,13 +40,13 @@ def bleu_over_size(results: Sequence[dict]) -> Figure:
             mine = [row for row in table if row.arm == arm and row.values(name, "bleu")]
             if not mine:
                 continue
-            pairs = [row.runs[0]["pairs"] for row in mine]
-            values = [row.values(name, "bleu") for row in mine]
-            means = [statistics.fmean(one) for one in values]
-            spreads = [statistics.stdev(one) if len(one) > 1 else 0.0 for one in values]
+            pairs, means, spreads = _points([row for row in mine if not _fed(row)], name)
             axis.plot(pairs, means, marker="o", **_line(arm), label=NAMES[arm])
-            low, high = zip(*((m - s, m + s) for m, s in zip(means, spreads)))
-            axis.fill_between(pairs, low, high, color=_line(arm)["color"], alpha=0.2, linewidth=0)
+            low, high = ([m + sign * s for m, s in zip(means, spreads)] for sign in (-1, 1))
+            colour = _line(arm)["color"]
+            axis.fill_between(pairs, low, high, color=colour, alpha=0.2, linewidth=0)
+            pairs, means, _ = _points([row for row in mine if _fed(row)], name)
+            axis.plot(pairs, means, "s", color=colour, fillstyle="none")
         for row in table:
             if is_teacher(row.runs[0]) and row.values(name, "bleu"):
                 level = statistics.fmean(row.values(name, "bleu"))
@@ -56,7 +56,8 @@ def bleu_over_size(results: Sequence[dict]) -> Figure:
         axis.set_xticks(list(ticks), list(ticks.values()))
         axis.minorticks_off()
         axis.set_title(name)
-        axis.set_xlabel("pairs to train on")
+        squares = " (squares: input feeding)" if any(_fed(row) for row in table) else ""
+        axis.set_xlabel(f"pairs to train on{squares}")
     axes[0][0].set_ylabel("BLEU (sacreBLEU)")
     axes[0][0].legend(frameon=False)
     figure.tight_layout()
@@ -90,6 +91,20 @@ def save(figure: Figure, path: Path) -> None:
     """As SVG; the same figure gives the same bytes."""
     figure.savefig(path, format="svg", metadata={"Date": None})
     pyplot.close(figure)
+
+
+def _fed(row: Row) -> bool:
+    return row.arm in DRAWN and has_input_feeding(row.runs[0])
+
+
+def _points(table: Sequence[Row], name: str) -> Tuple[List[int], List[float], List[float]]:
+    """Pairs, mean and standard deviation of each row on a test set."""
+    values = [row.values(name, "bleu") for row in table]
+    return (
+        [row.runs[0]["pairs"] for row in table],
+        [statistics.fmean(one) for one in values],
+        [statistics.stdev(one) if len(one) > 1 else 0.0 for one in values],
+    )
 
 
 def _line(arm: str) -> Dict[str, str]:

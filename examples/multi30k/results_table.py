@@ -73,6 +73,11 @@ def is_teacher(result: dict) -> bool:
     return result["arm"] == "teacher"
 
 
+def has_input_feeding(result: dict) -> bool:
+    """Whether a model's decoder reads its last result, which those of the other sizes do not."""
+    return "--decoder-input-feeding" in _training(result)
+
+
 def current(comparisons: Sequence[dict], results: Sequence[dict]) -> List[dict]:
     """Those comparisons that are of the very translations of the results.
 
@@ -225,11 +230,16 @@ def _fed(results: Sequence[dict]) -> List[str]:
     """Rows whose students have input feeding."""
     fed = []
     for result in results:
-        *_, training = (one for one in result["commands"] if one.startswith("fairseq-train"))
-        if "--decoder-input-feeding" in training and not is_teacher(result):
-            cells = " (with LSTM cells)" if "--rnn-cell lstm" in training else ""
+        if has_input_feeding(result) and not is_teacher(result):
+            cells = " (with LSTM cells)" if "--rnn-cell lstm" in _training(result) else ""
             fed.append(f"{result['size']}, {NAMES[result['arm']]}{cells}")
     return list(dict.fromkeys(fed))
+
+
+def _training(result: dict) -> str:
+    """The command that trained a model; before it may be those of others."""
+    *_, training = (one for one in result["commands"] if one.startswith("fairseq-train"))
+    return training
 
 
 def _signatures(results: Sequence[dict], metric: str) -> List[str]:

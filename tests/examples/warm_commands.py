@@ -7,6 +7,7 @@ what is typed as one of these in a fork: real processes, which can be killed, wi
 the imports take.
 """
 
+import atexit
 import contextlib
 import importlib
 import json
@@ -110,6 +111,7 @@ def run(asked: dict, descriptors: list) -> int:
     except BaseException:
         traceback.print_exc()
         code = 1
+    atexit._run_exitfuncs()  # which end the workers of data loaders
     sys.stdout.flush()
     sys.stderr.flush()
     return code
