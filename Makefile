@@ -21,7 +21,7 @@ UNFINISHED = $(VENV)/.caf-dkd-unfinished
 .PHONY: help install demo test bench lint format clean distclean find-python check-python
 
 help:
-	@echo 'make demo      the whole method on a small made-up corpus, to a table of results (under 6 minutes)'
+	@echo 'make demo      the whole method on a small made-up corpus, to a table of results (3 to 6 minutes)'
 	@echo 'make test      the test suite (about 15 minutes)'
 	@echo 'make bench     speed and memory beside what one would run instead (less than 20 minutes)'
 	@echo 'make lint      ruff: rules and format; make format repairs what it can'

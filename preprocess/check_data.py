@@ -19,6 +19,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Set
 if __name__ == "__main__":
     runpy.run_path(str(Path(__file__).resolve().parents[1] / "caf_dkd_plugin" / "quiet_start.py"))
 
+import torch
 from fairseq.data import Dictionary, data_utils
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -99,19 +100,45 @@ def open_sentences(prefix: str, report: Report):
     return dataset
 
 
-def count_sentences(data: Path, pair: Pair, report: Report) -> Optional[int]:
+def count_sentences(
+    data: Path, pair: Pair, dictionaries: Dict[str, Dictionary], report: Report
+) -> Optional[int]:
     """The number of sentences of a split, None when its two sides disagree or one is missing."""
     counts = {}
     for lang in (pair.source, pair.target):
-        dataset = open_sentences(pair.prefix(data, lang), report)
+        prefix = pair.prefix(data, lang)
+        dataset = open_sentences(prefix, report)
         if dataset is None:
             return None
         counts[lang] = len(dataset)
+        read_tokens(prefix, lang, dataset, dictionaries.get(lang), report)
     if len(set(counts.values())) > 1:
         numbers = " and ".join(f"{count} of {lang}" for lang, count in counts.items())
         report.problems.append(f"{pair.split} in {data} has {numbers}; binarise it again")
         return None
     return counts[pair.source]
+
+
+def read_tokens(
+    prefix: str, lang: str, dataset, dictionary: Optional[Dictionary], report: Report
+) -> List[torch.Tensor]:
+    """The tokens of all sentences of a binarised file; none when it is damaged.
+
+    Symbols beyond the dictionary are reported.
+    """
+    try:
+        tokens = [dataset[number] for number in range(len(dataset))]
+    except ValueError as error:  # the file ends before its last sentence
+        report.problems.append(f"{prefix}.bin cannot be read: {error}")
+        return []
+    size = len(dictionary) if dictionary else None
+    beyond = [line for line, sentence in enumerate(tokens, 1) if size and (sentence >= size).any()]
+    if beyond:
+        report.problems.append(
+            f"{prefix}.bin has symbols beyond the {size} of dict.{lang}.txt in {len(beyond)} sentences "
+            f"of {len(tokens)}, the first in line {beyond[0]}; binarise it again, with this dictionary"
+        )
+    return tokens
 
 
 def check_images(
@@ -167,23 +194,12 @@ def check_side(
             f"{prefix}.bin has {len(side)} sentences, but {pair.split} in {data} has {sentences}; "
             "binarise it again, from the same lines"
         )
-    try:
-        tokens = [side[number] for number in range(len(side))]
-    except ValueError as error:  # the file ends before its last sentence
-        report.problems.append(f"{prefix}.bin cannot be read: {error}")
-        return
+    tokens = read_tokens(prefix, lang, side, dictionary, report)
     empty = [line for line, sentence in enumerate(tokens, 1) if not (sentence != EOS).any()]
     if empty:
         report.problems.append(
             f"{prefix}.bin has {len(empty)} empty sentences of {len(side)}, the first in line "
             f"{empty[0]}, where a teacher has nothing to read; take these lines out of all languages"
-        )
-    size = len(dictionary) if dictionary else None
-    beyond = [line for line, sentence in enumerate(tokens, 1) if size and (sentence >= size).any()]
-    if beyond:
-        report.problems.append(
-            f"{prefix}.bin has symbols beyond the {size} of dict.{lang}.txt in {len(beyond)} sentences "
-            f"of {len(side)}, the first in line {beyond[0]}; binarise it again, with this dictionary"
         )
 
 
@@ -244,7 +260,14 @@ def check_all_images(
     if stray:
         report.notes.append(f"no split of the folder goes with {', '.join(stray)}")
     unused = [name for name in store.ids if name not in used]
-    if unused:
+    named = used - {""}
+    if named and len(unused) == len(store):
+        report.problems.append(
+            f"{store.path} has none of the {len(named)} images that the splits name, such as "
+            f"{min(named)}; its own are called {in_short(store.ids)}. Is it another store, or one "
+            "of pictures in other folders?"
+        )
+    elif unused:
         report.notes.append(
             f"{len(unused)} of the store's {len(store)} images are unused: {in_short(unused)}"
         )
@@ -262,7 +285,10 @@ def check(args: argparse.Namespace) -> Report:
     pairs = find_pairs(args.data)
     if not pairs:
         report.problems.append(f"{args.data} has no binarised split (SPLIT.SRC-TGT.LANG.idx)")
-    counts = {pair: count_sentences(args.data, pair, report) for pair in pairs}
+    sides = {pair: find_sides(args.data, pair) for pair in pairs}
+    languages = {lang for pair in pairs for lang in (pair.source, pair.target, *sides[pair])}
+    dictionaries = check_dictionaries(args.data, sorted(languages), report)
+    counts = {pair: count_sentences(args.data, pair, dictionaries, report) for pair in pairs}
     if store:
         check_all_images(args, counts, store, report)
     else:
@@ -270,9 +296,6 @@ def check(args: argparse.Namespace) -> Report:
             (pair.split, f"{pair.source}-{pair.target}", count, *"----")
             for pair, count in counts.items()
         ]
-    sides = {pair: find_sides(args.data, pair) for pair in pairs}
-    languages = {lang for pair in pairs for lang in (pair.source, pair.target, *sides[pair])}
-    dictionaries = check_dictionaries(args.data, sorted(languages), report)
     for pair, sentences in counts.items():
         for lang in sides[pair]:
             check_side(args.data, pair, lang, sentences, dictionaries.get(lang), report)

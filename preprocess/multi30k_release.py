@@ -17,6 +17,7 @@ SPLITS = {
     "test_2017_flickr": "test1",
     "test_2017_mscoco": "test2",
     "test_heldout": "test3",
+    "test_2018_flickr": "test4",
 }
 """Multi30k's name of a split: fairseq's. The numbers stay, whichever splits there are."""
 

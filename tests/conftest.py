@@ -184,11 +184,11 @@ def data_copy(data_bin, tmp_path) -> Path:
 
 @pytest.fixture(scope="session")
 def write_store():
-    """A function that writes a store of random features: (path, ids, D, description) -> path."""
+    """A function that writes a store of random features: (path, ids, D, description, R) -> path."""
 
-    def write(path, ids, size=8, description=DESCRIPTION):
-        features = np.random.default_rng(0).normal(size=(len(ids), REGIONS, size))
-        writer = ImageStoreWriter(path, ids, (REGIONS, size), "float32", description)
+    def write(path, ids, size=8, description=DESCRIPTION, regions=REGIONS):
+        features = np.random.default_rng(0).normal(size=(len(ids), regions, size))
+        writer = ImageStoreWriter(path, ids, (regions, size), "float32", description)
         writer.write(range(len(ids)), features.astype("float32"))
         writer.finish()
         return path

@@ -9,6 +9,8 @@ import pytest
 import torch
 from fairseq import tasks
 
+from caf_dkd_plugin.data.image_store import ImageStore
+
 KD = ("--criterion", "kd_label_smoothed_cross_entropy", "--label-smoothing", "0.1")
 ALONE = (*KD, "--kd-lambda", "1")
 BOTH = (*KD, "--kd-lambda", "0.2")
@@ -189,6 +191,16 @@ def test_options_that_cannot_be_followed_are_refused(options, message, begin, te
     given = BOTH if "--teacher-path" in options else ALONE
     with pytest.raises(ValueError, match=re.escape(message)):
         begin(*given, *options)
+
+
+def test_attention_to_a_single_region_is_refused(parse, teacher, store, write_store, tmp_path):
+    one = write_store(tmp_path / "one.h5", ImageStore(store).ids, regions=1)
+    options = ("--image-h5", one, *BOTH, "--teacher-path", teacher.best)
+    with pytest.raises(
+        ValueError, match="an image has one region here, to which all attention goes"
+    ):
+        Training(parse(*options, "--a2d-families", "cross,fusion"))
+    Training(parse(*options, "--a2d-families", "cross"))
 
 
 def test_a_cache_is_refused(begin, cache_teacher, data_bin, teacher, store, tmp_path):

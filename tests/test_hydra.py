@@ -116,9 +116,15 @@ def test_multi30k_yaml_and_script_of_the_teacher_say_the_same(typed, written):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_multi30k_yaml_and_script_say_the_same(size, typed, written):
-    script = ["env", f"SIZE={size}", "bash", f"{MULTI30K}/train_student.sh"]
-    assert written(MULTI30K, f"student-{size}") == typed(*script)
+def test_multi30k_yamls_and_script_say_the_same(size, typed, written):
+    other = "" if size == "1k" else f"-{size}"
+    text, save = f"multi30k/student{other}-text", f"multi30k/student{other}"
+    script = ["bash", f"{MULTI30K}/train_student.sh"]
+    variables = ["env", f"SIZE={size}", f"DATA=multi30k/student-data{other}"]
+    without = [*variables, "IMAGES=", f"SAVE={text}"]
+    going_on = [*variables, f"INIT={text}/checkpoint_best.pt", f"SAVE={save}"]
+    assert written(MULTI30K, f"student-{size}-text") == typed(*without, *script)
+    assert written(MULTI30K, f"student-{size}") == typed(*going_on, *script)
 
 
 def test_multi30k_yamls_are_those_of_the_option_files(root, hydra_configs):

@@ -146,6 +146,11 @@ def _with_photographs(
                 f"--image-list {path} names no photograph that is there; for ids of an image store, "
                 "give that with --image-h5"
             )
+        if weights_file is not None:
+            raise ValueError(
+                f"--image-list-weights {weights_file} has no effect: --image-list {path} names images of "
+                "the store only. Leave it out."
+            )
         return store
     if description is None:
         raise ValueError(

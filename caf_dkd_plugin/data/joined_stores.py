@@ -41,6 +41,13 @@ class Images(Protocol):
         """What is wrong with the rows, one line each; reads them all."""
 
 
+class StoredImages(Images, Protocol):
+    """Images that a teacher's cache or an experiment can tell from others."""
+
+    def content_sha256(self) -> str:
+        """Of all ids and rows; hexadecimal digits."""
+
+
 class JoinedStores:
     """Sets of images one after the other, in one numbering of rows.
 
@@ -91,7 +98,7 @@ class JoinedStores:
         return values
 
     def content_sha256(self) -> str:
-        """Of that of every part; hexadecimal digits."""
+        """Of that of every part, which must be StoredImages; hexadecimal digits."""
         parts = "\n".join(part.content_sha256() for part in self._parts)
         return hashlib.sha256(parts.encode()).hexdigest()
 
@@ -100,7 +107,7 @@ class JoinedStores:
         return [line for part in self._parts for line in part.problems()]
 
 
-def open_stores(paths: Sequence[PathLike]) -> Images:
+def open_stores(paths: Sequence[PathLike]) -> StoredImages:
     """The store at a path, or the stores at several paths as one.
 
     Raises:

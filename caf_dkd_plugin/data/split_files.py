@@ -11,6 +11,7 @@ import os
 from typing import List, NamedTuple, Sequence, TypeVar
 
 from fairseq.data import data_utils, indexed_dataset
+from fairseq.tasks.translation import TranslationConfig
 
 Line = TypeVar("Line")
 
@@ -40,6 +41,13 @@ class SplitFiles(NamedTuple):
         """What goes with the lines of each part, in the order of fairseq's data set."""
         repeats = [self.upsample_primary if len(parts) > 1 else 1, *[1] * (len(parts) - 1)]
         return [line for part, times in zip(parts, repeats) for line in part * times]
+
+
+def split_files(cfg: TranslationConfig, data: str, combine: bool) -> SplitFiles:
+    """How fairseq finds the files of a split in a folder."""
+    return SplitFiles(
+        data, cfg.source_lang, cfg.target_lang, cfg.dataset_impl, combine, cfg.upsample_primary
+    )
 
 
 class Part(NamedTuple):

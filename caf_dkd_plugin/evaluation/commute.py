@@ -228,7 +228,7 @@ def _cut(args: argparse.Namespace) -> Callable[[str], str]:
     Raises:
         ValueError: the model that was named is not there, or is none.
     """
-    path = args.sentencepiece_model or Path(args.data) / PIECES
+    path = args.sentencepiece_model or Path(first_folder(args.data)) / PIECES
     if args.sentencepiece_model is None and not path.is_file():
         return str
     try:

@@ -8,22 +8,22 @@ images are the same images, exchanged so that no sentence keeps its own.
 
 import argparse
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 from fairseq.data import FairseqDataset
 from tqdm import tqdm
 
 from ..command_line import destination_problems, not_negative, positive
-from ..data.split_files import SplitFiles
+from ..data.split_files import split_files
 from ..data.split_images import NO_IMAGE, image_rows, read_split_ids
 from .awareness_report import Outcome, figures, table
 from .beam_search import joining, translate
 from .derangements import Conditions, image_conditions
-from .image_reader import ImageReader, add_reader_options, load_image_reader
+from .image_reader import ImageReader, add_reader_options, first_folder, load_image_reader
 from .log_probability import surprisal
 from .masked_words import MaskedWord, read_masked_words
-from .outputs import SHOWN, foreign_sentences, read_text
+from .outputs import SHOWN, foreign_sentences, leftovers, read_text
 from .problems import noted, print_problems
 from .whole_file import write_json
 
@@ -48,33 +48,31 @@ def read_sentences(reader: ImageReader, args: argparse.Namespace) -> Sentences:
     Raises:
         ValueError: what is wrong, one line each.
     """
-    cfg, split = reader.task.cfg, args.gen_subset
-    files = SplitFiles(
-        args.data, cfg.source_lang, cfg.target_lang, cfg.dataset_impl, False, cfg.upsample_primary
-    )
-    ids = read_split_ids(files, split)
+    cfg, split, folder = reader.task.cfg, args.gen_subset, first_folder(args.data)
+    where = f"{split} in {folder}"
+    ids = read_split_ids(split_files(cfg, folder, False), split)
     rows, _ = image_rows(reader.images, ids, split)
     lines = np.flatnonzero(rows != NO_IMAGE)
     reader.task.load_dataset(split)
     pairs = reader.task.dataset(split)
     problems: List[str] = []
     conditions, masked, references = None, None, []
+    targets: Dict[int, str] = {}
     if not len(lines):
         problems.append(f"no image of {split} is in {reader.images.path}")
     else:
         with noted(problems):
             conditions = image_conditions(rows, args.derangements, args.seed)
     if pairs.tgt is None:
-        problems.append(
-            f"{args.data} has no {cfg.target_lang} side of {split} to be scored against"
-        )
+        problems.append(f"{folder} has no {cfg.target_lang} side of {split} to be scored against")
     else:
         problems += reader.length_problems(pairs, lines, args.max_tokens, split)
+        targets = _targets(reader, pairs, args)
+        problems += _text_problems(list(targets.values()), where)
     with noted(problems):
         path = _references_path(args, cfg.target_lang)
-        references = _references(path, args, len(ids))
-        if pairs.tgt is not None:
-            problems += _foreign_problems(path, references, reader, pairs, args)
+        references = _references(path, where, len(ids))
+        problems += _foreign_problems(path, references, targets, where)
     if args.masked_words is not None:
         with noted(problems):
             words = read_masked_words(args.masked_words, len(ids))
@@ -86,8 +84,30 @@ def read_sentences(reader: ImageReader, args: argparse.Namespace) -> Sentences:
     return Sentences(pairs, lines, conditions, [references[line] for line in lines], masked)
 
 
+def _remove_bpe(reader: ImageReader, args: argparse.Namespace) -> Optional[str]:
+    return args.remove_bpe or joining(reader.task.target_dictionary)
+
+
+def _targets(
+    reader: ImageReader, pairs: FairseqDataset, args: argparse.Namespace
+) -> Dict[int, str]:
+    """The split's target side, by line, in the form in which translations are scored."""
+    dictionary, remove_bpe = reader.task.target_dictionary, _remove_bpe(reader, args)
+    return {line: dictionary.string(pairs.tgt[line], remove_bpe) for line in range(len(pairs))}
+
+
+def _text_problems(targets: Sequence[str], where: str) -> List[str]:
+    """Would translations like the split's target side be scored as text that nobody writes?"""
+    return [
+        f"{where} has {left.what}. Its translations are scored as they are, only subwords are joined "
+        "(--remove-bpe): binarise text as it is written."
+        for left in leftovers(targets)
+    ]
+
+
 def _references_path(args: argparse.Namespace, lang: str) -> Path:
-    path = args.references or Path(args.data) / "text" / f"{args.gen_subset}.{lang}"
+    beside = Path(first_folder(args.data)) / "text" / f"{args.gen_subset}.{lang}"
+    path = args.references or beside
     if args.references is None and not path.is_file():
         raise ValueError(
             f"{path} does not exist, the references as written: say with --references where they are"
@@ -95,32 +115,26 @@ def _references_path(args: argparse.Namespace, lang: str) -> Path:
     return path
 
 
-def _references(path: Path, args: argparse.Namespace, count: int) -> List[str]:
+def _references(path: Path, where: str, count: int) -> List[str]:
     references = read_text(path)
     if len(references) != count:
         raise ValueError(
-            f"{path} has {len(references)} lines, but {args.gen_subset} in {args.data} has {count} "
-            "sentences. There must be one line for each sentence, in the same order."
+            f"{path} has {len(references)} lines, but {where} has {count} sentences. There must be one "
+            "line for each sentence, in the same order."
         )
     return references
 
 
 def _foreign_problems(
-    path: Path,
-    references: List[str],
-    reader: ImageReader,
-    pairs: FairseqDataset,
-    args: argparse.Namespace,
+    path: Path, references: List[str], targets: Mapping[int, str], where: str
 ) -> List[str]:
     """Are the references of other sentences than the split's target side?"""
-    dictionary = reader.task.target_dictionary
-    targets = {line: dictionary.string(pairs.tgt[line]) for line in range(len(references))}
     foreign = foreign_sentences(targets, [references])
     if not foreign:
         return []
     first = foreign[0]
     return [
-        f"{path} is of other sentences than {args.gen_subset} in {args.data}: its line {first + 1} is "
+        f"{path} is of other sentences than {where}: its line {first + 1} is "
         f"{references[first][:SHOWN]!r}, there it is {targets[first][:SHOWN]!r}. Give the references of "
         "the split that is translated."
     ]
@@ -131,7 +145,7 @@ def run_conditions(
 ) -> Conditions[Outcome]:
     """Ask the models, once for each choice of images."""
     task, models = reader.task, reader.models
-    remove_bpe = args.remove_bpe or joining(task.target_dictionary)
+    remove_bpe = _remove_bpe(reader, args)
     runs = 2 + len(sentences.conditions.deranged)
     with tqdm(total=runs * len(sentences.lines), unit="sentence", desc=args.gen_subset) as bar:
 

@@ -78,7 +78,7 @@ def load_image_reader(checkpoint: str, data: str, image_h5: str, cpu: bool) -> I
 
     Args:
         checkpoint: its file; several, separated by colons, are an ensemble.
-        data: folder with the dictionaries.
+        data: folder with the dictionaries, or several, separated by colons, of which the first has them.
         image_h5: image store, or several, separated by colons.
         cpu: leave a GPU alone.
 
@@ -101,6 +101,11 @@ def load_image_reader(checkpoint: str, data: str, image_h5: str, cpu: bool) -> I
         raise ValueError("\n".join(problems))
     device = torch.device("cpu" if cpu or not torch.cuda.is_available() else "cuda")
     return ImageReader([model.eval().to(device) for model in models], task, images, device)
+
+
+def first_folder(data: str) -> str:
+    """That of DATA in which the splits lie that are translated, as for fairseq-generate."""
+    return utils.split_paths(data)[0]
 
 
 def add_reader_options(parser: argparse.ArgumentParser) -> None:

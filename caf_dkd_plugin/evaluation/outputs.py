@@ -23,8 +23,10 @@ PIECE = "▁"
 """with which SentencePiece begins a word"""
 CONTINUED = re.compile(r"@@( |$)")
 """what subword-nmt leaves between the pieces of a word"""
+ESCAPED = re.compile(r"&(amp|apos|quot|lt|gt|#91|#93|#124);")
+"""what the Moses tokeniser writes in place of some characters"""
 TOLERATED = 0.1
-"""share of the lines that may look like this without being subwords or tokens"""
+"""share of the lines that may look like this without being subwords, tokens or escapes"""
 UNKNOWN = "<unk>"
 FOREIGN = 0.5
 """share of a split's translations that may have other letters than the references"""
@@ -37,6 +39,15 @@ _TRANSLATION = re.compile(r"D-(?P<number>\d+)\t[^\t]*\t(?P<text>.*)")
 
 class OutputError(ValueError):
     """Text cannot be scored; the message has what is wrong, one line each."""
+
+
+class Leftover(NamedTuple):
+    """A sign that lines are not text as it is written, but what a model reads or says."""
+
+    what: str
+    """what is left, in how many lines, and the first of them"""
+    remedy: str
+    """fairseq-generate's option that takes it out"""
 
 
 def read_lines(path: Path) -> List[str]:
@@ -234,8 +245,15 @@ def _letters(text: str) -> str:
 
 
 def _text_problems(lines: Sequence[str], path: Path) -> List[str]:
-    """Signs that the lines are not text as it is written, but what a model reads or says."""
-    problems = []
+    return [
+        f"{path} has {left.what}. Give text as it is written: fairseq-generate's with {left.remedy}."
+        for left in leftovers(lines)
+    ]
+
+
+def leftovers(lines: Sequence[str]) -> List[Leftover]:
+    """What must not be left in text that is scored; nothing of what only few lines have."""
+    left = []
     for signs, what, remedy, tolerated in (
         (
             [PIECE in line for line in lines],
@@ -245,14 +263,20 @@ def _text_problems(lines: Sequence[str], path: Path) -> List[str]:
         ),
         ([CONTINUED.search(line) for line in lines], "subwords ('@@ ')", "--remove-bpe", TOLERATED),
         ([line.endswith(" .") for line in lines], "tokens (' .')", "--tokenizer moses", TOLERATED),
+        (
+            [ESCAPED.search(line) for line in lines],
+            "escapes ('&apos;')",
+            "--tokenizer moses",
+            TOLERATED,
+        ),
     ):
         found = [line for line, sign in zip(lines, signs) if sign]
         if len(found) > tolerated * len(lines):
-            problems.append(
-                f"{path} has {what} left in {len(found)} of {len(lines)} lines, first in "
-                f"{found[0][:SHOWN]!r}. Give text as it is written: fairseq-generate's with {remedy}."
+            number = f"{len(found)} of {len(lines)} lines"
+            left.append(
+                Leftover(f"{what} left in {number}, first in {found[0][:SHOWN]!r}", remedy)
             )
-    return problems
+    return left
 
 
 def _numbers(numbers: Sequence[int]) -> str:

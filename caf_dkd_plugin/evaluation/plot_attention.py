@@ -21,11 +21,11 @@ from ..command_line import destination_problems, not_negative, positive
 from ..data.image_store import FEATURES, IMAGES
 from ..data.multimodal_dataset import MultimodalDataset
 from ..data.pictures import load_picture
-from ..data.split_files import SplitFiles
+from ..data.split_files import split_files
 from ..data.split_images import image_rows, read_split_ids
 from .attention_plot import PANEL_SIZE, heading, plot_attention, stack, whole_words
 from .beam_search import joining, translate
-from .image_reader import ImageReader, load_image_reader
+from .image_reader import ImageReader, first_folder, load_image_reader
 from .problems import noted, print_problems
 from .whole_file import whole_file
 
@@ -68,10 +68,8 @@ def choose(reader: ImageReader, args: argparse.Namespace) -> Chosen:
     else:
         with noted(problems):
             grid = find_grid(reader, args.grid)
-    cfg, split = reader.task.cfg, args.gen_subset
-    files = SplitFiles(
-        args.data, cfg.source_lang, cfg.target_lang, cfg.dataset_impl, False, cfg.upsample_primary
-    )
+    split = args.gen_subset
+    files = split_files(reader.task.cfg, first_folder(args.data), False)
     ids: List[str] = []
     with noted(problems):
         ids = read_split_ids(files, split)

@@ -29,6 +29,7 @@ for subset in $SUBSETS; do
         "$@" \
         > "$OUT/$subset.generate" 2> "$OUT/$subset.log" || { tail -n 20 "$OUT/$subset.log" >&2; exit 1; }
     grep '^H-' "$OUT/$subset.generate" | sort -V | cut -f3 > "$OUT/$subset.hyp"
-    echo "$subset, $CHECKPOINT"
+    with_image=$(sed -n 's/.*: \([0-9]* of [0-9]* sentences have an image\).*/, \1/p' "$OUT/$subset.log")
+    echo "$subset, $CHECKPOINT$with_image"
     sacrebleu "$DATA/text/$subset.de" --input "$OUT/$subset.hyp" --metrics bleu chrf --width 2 --format text
 done

@@ -33,7 +33,8 @@ its option file has --image-missing.
 
 Stopped at any moment and started again, it goes on where it was. Into WORK go data, checkpoints and logs;
 into --results one JSON a model, and what is significant between the arms (comparisons.json);
-tabulate_results.py makes the table and the plots of them.
+tabulate_results.py makes the table and the plots of them. Several experiments, each with a WORK of its
+own, may share a folder of results.
 """
 
 import argparse
@@ -66,7 +67,6 @@ from caf_dkd_plugin.data.one_writer import OneWriter, OtherWriterError
 WORK = Path("multi30k/experiment")
 SMOKE_WORK = Path("multi30k/smoke")
 SMOKE_COPIES = 2
-RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -189,7 +189,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
         "--results",
         metavar="DIR",
         type=Path,
-        help="the JSONs (default: results/ beside this program; with other --configs, WORK/results)",
+        help="the JSONs (default: WORK/results)",
     )
     add("--sizes", nargs="+", choices=SIZES, help="of the training set (default: all)")
     add(
@@ -237,7 +237,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     add(
         "--smoke",
         action="store_true",
-        help="200 pairs, hardly any training: only shows that everything runs; results go into WORK",
+        help="200 pairs, hardly any training: only shows that everything runs",
     )
     args = parser.parse_args(argv)
     if args.smoke:
@@ -246,10 +246,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     args.work = args.work or (SMOKE_WORK if args.smoke else WORK)
     args.sizes = args.sizes or list(SIZES)
     args.copies = args.copies or (SMOKE_COPIES if args.smoke else COPIES)
-    trial = (
-        args.smoke or args.configs != CONFIGS
-    )  # never beside the results of the shipped settings
-    args.results = args.results or (args.work / "results" if trial else RESULTS)
+    args.results = args.results or args.work / "results"
     return args
 
 

@@ -2,8 +2,9 @@
 
     python examples/multi30k/hydra_configs.py
 
-writes configs/teacher.yaml, and configs/student-SIZE.yaml for each size: what train_teacher.sh and
-train_student.sh do with their default paths. A setting is changed in its option file, never there.
+writes configs/teacher.yaml, and for each size configs/student-SIZE-text.yaml and
+configs/student-SIZE.yaml, which goes on from it with images: what train_teacher.sh and train_student.sh
+do with the paths of the README. A setting is changed in its option file, never there.
 """
 
 import argparse
@@ -38,25 +39,39 @@ COMPONENTS = {
     "lr_scheduler": "lr-scheduler",
 }
 """groups with a _name -> the flag that says it"""
+TEXT = "-text"
+"""ends the name of a student without images, from which the one with images goes on"""
 HYDRA = {"run": {"dir": "."}, "output_subdir": None}
 """paths are relative to where the command is typed"""
 
 
 def training_words(name: str) -> List[str]:
     """What the script of a YAML gives to fairseq-train."""
-    files = [f"{name}.options"]
+    data, save, files = "teacher-data", "teacher", ["teacher.options"]
     inputs: List[str] = []
+    images: List[str] = []
     if name != "teacher":
-        files = [f"{name.removeprefix('student-')}.options", "image.options"]
-        inputs = ["--image-h5", "multi30k/images.h5"]
-        inputs += ["--teacher-path", "multi30k/teacher/checkpoint_best.pt"]
-    script = name.partition("-")[0]
+        size = name.removeprefix("student-").removesuffix(TEXT)
+        other = "" if size == "1k" else f"-{size}"
+        data, save, files = f"student-data{other}", f"student{other}", [f"{size}.options"]
+        inputs = ["--teacher-path", "multi30k/teacher/checkpoint_best.pt"]
+        if name.endswith(TEXT):
+            save += TEXT
+        else:
+            files += ["image.options", "going-on.options"]
+            inputs += ["--image-h5", "multi30k/images.h5"]
+            inputs += ["--init-from", f"multi30k/{save}{TEXT}/checkpoint_best.pt"]
+            images = [
+                "--valid-subset",
+                "valid",
+            ]  # the release has no split whose lines all have images
     return [
-        *(f"multi30k/{script}-data", "--user-dir", "caf_dkd_plugin"),
+        *(f"multi30k/{data}", "--user-dir", "caf_dkd_plugin"),
         *("--task", "multimodal_translation", "--source-lang", SOURCE, "--target-lang", TARGET),
         *inputs,
         *(word for file in files for word in read_options(CONFIGS / file)),
-        *("--seed", "1", "--save-dir", f"multi30k/{script}"),
+        *images,
+        *("--seed", "1", "--save-dir", f"multi30k/{save}"),
         *("--log-format", "simple", "--log-interval", "100"),
     ]
 
@@ -91,7 +106,7 @@ def as_yaml(name: str) -> str:
     return "\n".join([*head, "", "\n".join(body)])
 
 
-NAMES = ("teacher", *(f"student-{size}" for size in SIZES))
+NAMES = ("teacher", *(f"student-{size}{part}" for size in SIZES for part in (TEXT, "")))
 """of the YAMLs"""
 
 

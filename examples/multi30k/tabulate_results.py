@@ -1,6 +1,6 @@
 """Make the table and the plots of the experiment's results.
 
-    python examples/multi30k/tabulate_results.py [--results DIR]
+    python examples/multi30k/tabulate_results.py --results DIR
 
 reads DIR/*.json, which experiment.py has written, and writes DIR/table.md, DIR/bleu_over_size.svg and
 DIR/learning_curves.svg. The same results give the same bytes.
@@ -21,7 +21,6 @@ from results_table import (
     mixture_problems,
 )
 
-RESULTS = Path(__file__).resolve().parent / "results"
 COMMAND = "python examples/multi30k/experiment.py --root $MULTI30K_ROOT --image-h5 $IMAGE_H5"
 
 
@@ -68,8 +67,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         "--results",
         metavar="DIR",
         type=Path,
-        default=RESULTS,
-        help="folder of the JSONs (default: results/ beside this program)",
+        required=True,
+        help="folder of the JSONs that experiment.py has written",
     )
     folder = parser.parse_args(argv).results
     try:

@@ -132,6 +132,18 @@ def test_missing_images_may_be_meant(run, data):
     assert [line for line in said if "lacks 1 of the images of train" in line]
 
 
+def test_a_store_with_none_of_the_images_is_another_one(run, data, store):
+    """Also where missing ones are meant: a model would learn to translate without."""
+    for path in data.glob("*.images"):
+        path.write_text("".join(f"photos/{line}\n" for line in path.read_text().splitlines()))
+    code, said, error = run("--image-missing", "mask")
+    assert code == 1
+    named = sum(LINES.values())
+    assert f"{store} has none of the {named} images that the splits name, such as photos/" in error
+    assert "its own are called train0.jpg" in error
+    assert said[-1] == "1 problems"
+
+
 def test_unused_images_are_noted(run, data):
     (data / "train.images").write_text("train0.jpg\n\n\n\n\n")
     code, said, _ = run()
@@ -275,6 +287,27 @@ def test_symbols_that_the_dictionary_lacks_are_an_error(run, data):
     line = {"deux": 3, "trois": 4}[last]
     assert "train.en-de.fr.bin has symbols beyond the 6 of dict.fr.txt in 1 sentences of 5" in error
     assert f"the first in line {line}; binarise it again, with this dictionary" in error
+
+
+@pytest.mark.parametrize("lang", ["en", "de"])
+def test_symbols_of_a_pair_that_the_dictionary_lacks_are_an_error(run, data, lang):
+    path = data / f"dict.{lang}.txt"
+    entries = path.read_text("utf-8").splitlines(keepends=True)
+    path.write_text("".join(entries[:3]), "utf-8")  # fairseq adds four of its own
+    code, _, error = run()
+    assert code == 1
+    assert f".en-de.{lang}.bin has symbols beyond the 7 of dict.{lang}.txt in" in error
+    other = "de" if lang == "en" else "en"
+    assert f"of dict.{other}.txt" not in error
+
+
+@pytest.mark.parametrize("lang", ["en", "de"])
+def test_a_pair_that_was_cut_off_is_an_error(run, data, lang):
+    path = data / f"valid.en-de.{lang}.bin"
+    path.write_bytes(path.read_bytes()[:-2])
+    code, _, error = run()
+    assert code == 1
+    assert f"{path} cannot be read: " in error
 
 
 def test_a_side_needs_its_dictionary(run, data):

@@ -21,6 +21,7 @@ LINES = {
     "test_2017_flickr": 3,
     "test_2017_mscoco": 2,
     "test_heldout": 7,
+    "test_2018_flickr": 3,
 }
 
 
@@ -133,6 +134,7 @@ PREFIXES = {
     "test_2017_flickr": "test1",
     "test_2017_mscoco": "test2",
     "test_heldout": "test3",
+    "test_2018_flickr": "test4",
 }
 
 
@@ -393,7 +395,7 @@ def test_a_side_is_in_step_with_its_split(run, related, output):
         raw = (output / "text" / f"{prefix}.fr").read_bytes().decode("utf-8")
         assert raw == "".join(f"{line}\n" for line in lines)
     rows = [line.split("\t") for line in (output / "splits.tsv").read_text("utf-8").splitlines()]
-    assert [row[-1] for row in rows] == ["unknown_fr", "0", "0", "0", "0", "-", "-", "0"]
+    assert [row[-1] for row in rows] == ["unknown_fr", "0", "0", "0", "0", "-", "-", "0", "0"]
     assert sorted(path.name for path in output.iterdir() if path.is_dir()) == ["text"]
     assert "--ignore-unused-valid-subsets" in said
 
@@ -436,7 +438,7 @@ def test_a_side_leaves_the_rest_as_it_was(run, related, output, tmp_path):
         if path.is_file() and name not in ("splits.tsv", "settings.json"):
             assert path.read_bytes() == (output / name).read_bytes(), name
         names.discard(name)
-    assert len(names) == 5 * 3 + 1  # of five splits the text, bin and idx; the dictionary
+    assert len(names) == 6 * 3 + 1  # of six splits the text, bin and idx; the dictionary
     assert all(".fr" in name for name in names)
 
 
@@ -689,7 +691,7 @@ def test_overwriting_leaves_nothing_of_the_old(run, plain, output):
     assert not list(output.glob("valid1.*"))
     assert (output / "notes.txt").exists()
     assert json.loads((output / "settings.json").read_text("utf-8"))["vocab_size"] == 60
-    assert len(np.loadtxt(output / "splits.tsv", dtype=str, delimiter="\t")) == 7
+    assert len(np.loadtxt(output / "splits.tsv", dtype=str, delimiter="\t")) == 8
 
 
 def test_a_folder_of_something_else_is_kept(run, plain, output):

@@ -158,10 +158,15 @@ def test_a_feature_size_that_agrees_with_the_store_is_harmless(start):
             {"task.image_dropout": 0.5, "task.image_h5": None},
             "--image-dropout hides images, but there are none: give --image-h5",
         ),
+        (
+            {"task.image_missing": "mask", "task.image_h5": None},
+            "--image-missing mask has no effect on a training without images: give --image-h5",
+        ),
         ({"task.image_list": "x"}, "--image-list is for fairseq-interactive"),
         ({"task.teacher_data": "x"}, "--teacher-data without --teacher-path has no effect"),
         ({"task.image_h5": "no.h5"}, "no.h5 does not exist. Make it with preprocess/"),
         ({"task.teacher_path": "no.pt"}, "--teacher-path no.pt does not exist"),
+        ({"task.init_from": "no.pt"}, "--init-from no.pt does not exist"),
         (
             {"model.image_feature_size": 9},
             f"--image-feature-size 9 does not fit .*features.h5, which has image features of size {SIZE}",
@@ -261,6 +266,18 @@ def test_images_that_the_store_lacks_may_be_masked(start, data_copy):
     task, _ = start({**changes, "task.image_missing": "mask"})
     task.load_dataset("valid")
     assert (task.dataset("valid").rows == -1).all()
+
+
+def test_a_store_that_has_no_image_of_the_training_is_another_one(start, data_copy):
+    ids = (data_copy / "train.images").read_text().splitlines()
+    (data_copy / "train.images").write_text("".join(f"photos/{name}\n" for name in ids))
+    changes = {"task.data": str(data_copy), "task.image_missing": "mask"}
+    with pytest.raises(ValueError, match="1 problem") as caught:
+        start(changes)
+    assert f"has none of the {len(set(ids))} images of train in {data_copy}" in str(caught.value)
+    assert f"the list names photos/{ids[0]}" in str(caught.value)
+    (data_copy / "train.images").write_text("\n" * len(ids))  # none, on purpose
+    start(changes)
 
 
 def test_a_store_needs_an_architecture_that_reads_images(parse, store):
@@ -617,9 +634,11 @@ def test_a_list_needs_a_store_or_photographs_and_a_file(interactive, use):
         use(SIZE, {"task.image_list": "none.images"})
 
 
-def test_weights_for_photographs_need_a_list(use):
+def test_weights_for_photographs_need_a_list_of_some(interactive, use):
     with pytest.raises(ValueError, match="--image-list-weights has no effect without --image-list"):
         use(SIZE, {"task.image_list_weights": "w.pth"})
+    with pytest.raises(ValueError, match=r"w\.pth has no effect: .* images of the store only"):
+        interactive(["train_00003.png"], image_list_weights="w.pth")
 
 
 def test_an_image_model_needs_a_list_or_a_word(use):

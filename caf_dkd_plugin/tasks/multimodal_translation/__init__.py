@@ -21,10 +21,16 @@ from ...checkpoints.initialise import initialise
 from ...checkpoints.resuming import resumed_path
 from ...data.complete_dataset import CompleteDataset
 from ...data.dictionaries import symbols
-from ...data.image_format import ImageFormat, disagreements, format_of_model, format_of_store
+from ...data.image_format import (
+    ImageFormat,
+    disagreements,
+    format_of_model,
+    format_of_store,
+    gives_one_region,
+)
 from ...data.image_list import ImageList
 from ...data.image_store import Description
-from ...data.joined_stores import Images, open_stores
+from ...data.joined_stores import Images, StoredImages, open_stores
 from ...data.multimodal_dataset import MultimodalDataset
 from ...data.split_files import SplitError, SplitFiles
 from ...data.split_images import image_rows, read_split_ids, with_remedy
@@ -46,6 +52,7 @@ from .checks import (
     side_dictionary,
     split_files,
     split_problems,
+    start_problems,
     teacher_source_problems,
 )
 from .config import MultimodalTranslationConfig
@@ -67,10 +74,10 @@ class TrainedOn(NamedTuple):
 class MultimodalTranslationTask(TranslationTask):
     """Translation that reads images from a store and may have a teacher.
 
-    What can be wrong is checked in :meth:`build_model`, before training starts, and reported at
-    once; only what concerns the criterion follows in :meth:`build_criterion`. The teacher is loaded
-    in the former, but not for a model from a checkpoint, so that validation and generation work
-    without the teacher's file.
+    What can be wrong with data, images, teacher and the options about them is checked in
+    :meth:`build_model`, before training starts, and reported at once; the model's settings and, in
+    :meth:`build_criterion`, the criterion's follow. The teacher is loaded in the former, but not for a
+    model from a checkpoint, so that validation and generation work without the teacher's file.
     """
 
     cfg: MultimodalTranslationConfig
@@ -81,7 +88,7 @@ class MultimodalTranslationTask(TranslationTask):
         self._cache: Optional[TeacherCache] = None
         self._shape: Optional[TailShape] = None
         self._training = False
-        self._store: Optional[Images] = None
+        self._store: Optional[StoredImages] = None
         self._image_list: Optional[ImageList] = None
         # Where the images of the checkpoint came from whose state was loaded last.
         self._description: Optional[Dict[str, str]] = None
@@ -91,6 +98,7 @@ class MultimodalTranslationTask(TranslationTask):
         self._epoch = 1
         # Of each family of attention that the student has the number of maps; None: it gives none.
         self._map_counts: Optional[Dict[str, int]] = None
+        self._one_region = False
         self.aligned_heads: Dict[str, Tuple[int, int]] = {}
         """of each family whose attention is aligned, the number of maps of student and teacher"""
 
@@ -108,7 +116,7 @@ class MultimodalTranslationTask(TranslationTask):
 
     # -- the image store ------------------------------------------------------------------------
 
-    def image_store(self) -> Optional[Images]:
+    def image_store(self) -> Optional[StoredImages]:
         """The opened store, or several as one, or None without --image-h5.
 
         Raises:
@@ -278,7 +286,10 @@ class MultimodalTranslationTask(TranslationTask):
             problems += split_problems(self.cfg, store)
         if store is not None:
             problems += format_problems(model_cfg, store)
-        if resumed is not None:
+            self._one_region = gives_one_region(model_cfg, store)
+        if resumed is None:
+            problems += start_problems(self.cfg)
+        else:
             problems += resume_problems(self, resumed, store)
         if self.cfg.teacher_cache is not None:
             try:
@@ -340,7 +351,7 @@ class MultimodalTranslationTask(TranslationTask):
         if self._training:
             cache, symbols = self._cache, len(self.target_dictionary)
             problems = criterion_problems(
-                self.cfg, cfg, self.teacher, cache, symbols, self._map_counts
+                self.cfg, cfg, self.teacher, cache, symbols, self._map_counts, self._one_region
             )
             if problems:
                 raise ValueError("\n".join(problems))

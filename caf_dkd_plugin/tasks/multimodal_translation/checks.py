@@ -12,8 +12,9 @@ from ...checkpoints.load import CheckpointError
 from ...checkpoints.resuming import task_state
 from ...data.dictionaries import first_difference, symbols, symbols_sha256
 from ...data.image_format import can_read_images, format_of_model, format_of_store
-from ...data.joined_stores import Images
-from ...data.split_files import SplitError, SplitFiles, find_parts
+from ...data.image_ids import in_short
+from ...data.joined_stores import Images, StoredImages
+from ...data.split_files import SplitError, find_parts, split_files
 from ...data.split_images import image_rows, read_split_ids, with_remedy
 from ...data.taught_dataset import lines_of_cache
 from ...data.teacher_cache import TeacherCache, TeacherCacheError
@@ -47,13 +48,6 @@ def data_problems(cfg: MultimodalTranslationConfig) -> List[str]:
     ]
 
 
-def split_files(cfg: MultimodalTranslationConfig, data: str, combine: bool) -> SplitFiles:
-    """How fairseq finds the files of a split in a folder."""
-    return SplitFiles(
-        data, cfg.source_lang, cfg.target_lang, cfg.dataset_impl, combine, cfg.upsample_primary
-    )
-
-
 def option_problems(cfg: MultimodalTranslationConfig, model_cfg) -> List[str]:
     """What is wrong with the options of task and model, whatever is in the files."""
     found = []
@@ -69,6 +63,11 @@ def option_problems(cfg: MultimodalTranslationConfig, model_cfg) -> List[str]:
         )
     if not 0 <= cfg.image_dropout <= 1:
         found.append(f"--image-dropout {cfg.image_dropout} must lie between 0 and 1")
+    if cfg.image_missing == "mask" and cfg.image_h5 is None:
+        found.append(
+            "--image-missing mask has no effect on a training without images: give --image-h5, or "
+            "leave it out"
+        )
     if cfg.image_dropout and cfg.image_h5 is None:
         found.append("--image-dropout hides images, but there are none: give --image-h5")
     for option, value in (
@@ -113,6 +112,13 @@ def option_problems(cfg: MultimodalTranslationConfig, model_cfg) -> List[str]:
     return found
 
 
+def start_problems(cfg: MultimodalTranslationConfig) -> List[str]:
+    """What is wrong with the model that a new training starts from."""
+    if cfg.init_from is None or os.path.isfile(cfg.init_from):
+        return []
+    return [f"--init-from {cfg.init_from} does not exist"]
+
+
 def split_problems(cfg: MultimodalTranslationConfig, store: Optional[Images]) -> List[str]:
     """Everything about SPLIT.images of the splits that training will load."""
     paths = utils.split_paths(cfg.data)
@@ -129,8 +135,16 @@ def split_problems(cfg: MultimodalTranslationConfig, store: Optional[Images]) ->
         except SplitError as error:
             found += error.problems
             continue
-        if store is not None and cfg.image_missing == "error":
+        if store is None:
+            continue
+        if cfg.image_missing == "error":
             found += with_remedy(image_rows(store, ids, split)[1])
+        elif split == cfg.train_subset and any(ids) and not any(name in store for name in ids):
+            found.append(
+                f"{store.path} has none of the {len(set(ids) - {''})} images of {split} in {data}, and "
+                "with --image-missing mask the model would learn to translate without: the list names "
+                f"{in_short([name for name in ids if name])}, the store has {in_short(store.ids)}"
+            )
     return found
 
 
@@ -230,7 +244,7 @@ def teacher_source_problems(task: TranslationTask, longest: int) -> List[str]:
 
 
 def cache_problems(
-    task: TranslationTask, cache: TeacherCache, store: Optional[Images]
+    task: TranslationTask, cache: TeacherCache, store: Optional[StoredImages]
 ) -> List[str]:
     """Whether a teacher's cache is of these dictionaries, texts and images."""
     lang, chosen = cache.stamp.source_lang, task.cfg.teacher_source_lang

@@ -26,6 +26,7 @@ def criterion_problems(
     cache: Optional[TeacherCache],
     symbols: int,
     student_maps: Optional[Dict[str, int]],
+    one_region: bool,
 ) -> List[str]:
     """What is wrong with the criterion's settings, one line each.
 
@@ -37,6 +38,7 @@ def criterion_problems(
         symbols: of the target dictionary.
         student_maps: of each family of attention that the student has the number of maps; None: it
             gives none.
+        one_region: whether an image is one vector, so that attention to it has nothing to choose.
     """
     option, name = teacher_option(teacher, cache), criterion_cfg._name
     if name != CRITERION:
@@ -54,6 +56,11 @@ def criterion_problems(
     if criterion_cfg.a2d_families is not None:
         related = cfg.teacher_source_lang is not None
         found += _family_problems(criterion_cfg.a2d_families, student_maps, teacher, related)
+        if one_region and "fusion" in criterion_cfg.a2d_families.split(","):
+            found.append(
+                "--a2d-families names fusion, but an image has one region here, to which all attention "
+                "goes: leave fusion out, or use a store with --layer grid"
+            )
     return found
 
 
