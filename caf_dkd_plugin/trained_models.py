@@ -47,7 +47,7 @@ def load_models(
         )
     store = task.image_store()
     if store is not None:
-        task.check_images(store)
+        task.trained_images.check(store)
     return models, task
 
 

@@ -202,7 +202,7 @@ class Translator:
         """
         if all(image is None for image in images):
             return None, None
-        if not self._task.reads_images():
+        if not self._task.trained_images:
             problems.append("the model was trained without images and cannot use any")
             return None, None
         store = self._task.image_store()
@@ -226,14 +226,15 @@ class Translator:
         if foreign:
             photographs = Photographs(self._photograph_reader(store), foreign, like=store)
             problems += photographs.problems()
-            self._task.check_images(photographs)
+            self._task.trained_images.check(photographs)
             source = photographs if store is None else JoinedStores([store, photographs])
         rows = [NO_IMAGE if name is None else source.row_of(name) for name in names]
         return np.array(rows, dtype=np.int64), source
 
     def _photograph_reader(self, store: Optional[Images]) -> PhotographReader:
         if self._reader is None:
-            description = self._task.image_description if store is None else store.description
+            trained = self._task.trained_images.description
+            description = trained if store is None else store.description
             if description is None:
                 raise ValueError(
                     "the checkpoint does not say how the images of its training were read, so "

@@ -35,7 +35,7 @@ from multi30k_release import read_lines
 from preparation_error import PreparationError
 
 from caf_dkd_plugin.command_line import destination_problems, not_negative, positive
-from caf_dkd_plugin.evaluation.whole_file import whole_file
+from caf_dkd_plugin.whole_file import whole_file
 
 COPIES = 60
 MARKS = "".join(

@@ -20,8 +20,8 @@ ALLOWED = {
         "gpu_waits",
     },  # the teacher is a checkpoint, and must agree
     "data": {"modules"},  # photographs are read by a backbone
-    "evaluation": {"command_line", "data", "trained_models"},
-    "checkpoints": {"command_line", "data"},  # they compare dictionaries
+    "evaluation": {"command_line", "data", "trained_models", "whole_file"},
+    "checkpoints": {"command_line", "data", "whole_file"},  # they compare dictionaries
 }
 NO_FAIRSEQ = [
     "modules/",

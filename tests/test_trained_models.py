@@ -14,7 +14,7 @@ def test_models_come_in_the_order_of_their_files(teacher, student, data_bin, sto
 def test_without_a_store_sentences_may_go_without_images(teacher):
     _, task = load_models(teacher.best)
     assert task.image_store() is None
-    assert task.reads_images()
+    assert task.trained_images
 
 
 def test_every_file_that_is_no_checkpoint_is_named(teacher, tmp_path):

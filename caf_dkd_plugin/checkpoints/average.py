@@ -8,7 +8,6 @@ and loads no checkpoint on torch >= 2.6.
 """
 
 import argparse
-import os
 import re
 import sys
 from argparse import Namespace
@@ -21,6 +20,7 @@ from torch import Tensor
 from ..command_line import destination_problems, positive
 from ..data.dictionaries import first_difference
 from ..data.image_ids import in_short
+from ..whole_file import whole_file
 from .load import CheckpointError, load_checkpoint
 
 OPTIMIZER = "last_optimizer_state"
@@ -153,12 +153,8 @@ def write_average(paths: Sequence[Path], output: Path) -> None:
             )
     if problems:
         raise CheckpointError(problems)
-    partial = Path(f"{output}.partial")
-    try:
+    with whole_file(output) as partial:
         torch.save(average(states), partial)
-        os.replace(partial, output)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:

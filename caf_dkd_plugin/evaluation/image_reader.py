@@ -92,11 +92,11 @@ def load_image_reader(checkpoint: str, data: str, image_h5: str, cpu: bool) -> I
         images = open_stores(utils.split_paths(image_h5))
     with noted(problems):
         models, task = load_models(checkpoint, data)
-    if models is not None and not task.reads_images():
+    if models is not None and not task.trained_images:
         problems.append(f"{checkpoint} reads no images: it was trained without any")
     elif models is not None and images is not None:
         with noted(problems):
-            task.check_images(images)
+            task.trained_images.check(images)
     if problems:
         raise ValueError("\n".join(problems))
     device = torch.device("cpu" if cpu or not torch.cuda.is_available() else "cuda")

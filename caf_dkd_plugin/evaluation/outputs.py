@@ -158,6 +158,32 @@ def foreign_sentences(targets: Mapping[int, str], references: Sequence[Sequence[
     return foreign if len(foreign) > FOREIGN * comparable else []
 
 
+def leftovers(lines: Sequence[str]) -> List[Leftover]:
+    """What must not be left in text that is scored; nothing of what only few lines have."""
+    left = []
+    for signs, what, remedy, tolerated in (
+        (
+            [PIECE in line for line in lines],
+            f"subwords ({PIECE!r})",
+            "--remove-bpe sentencepiece",
+            0,
+        ),
+        ([CONTINUED.search(line) for line in lines], "subwords ('@@ ')", "--remove-bpe", TOLERATED),
+        ([line.endswith(" .") for line in lines], "tokens (' .')", "--tokenizer moses", TOLERATED),
+        (
+            [ESCAPED.search(line) for line in lines],
+            "escapes ('&apos;')",
+            "--tokenizer moses",
+            TOLERATED,
+        ),
+    ):
+        found = [line for line, sign in zip(lines, signs) if sign]
+        if len(found) > tolerated * len(lines):
+            number = f"{len(found)} of {len(lines)} lines"
+            left.append(Leftover(f"{what} left in {number}, first in {found[0][:SHOWN]!r}", remedy))
+    return left
+
+
 class _Printed(NamedTuple):
     """What fairseq-generate printed."""
 
@@ -249,34 +275,6 @@ def _text_problems(lines: Sequence[str], path: Path) -> List[str]:
         f"{path} has {left.what}. Give text as it is written: fairseq-generate's with {left.remedy}."
         for left in leftovers(lines)
     ]
-
-
-def leftovers(lines: Sequence[str]) -> List[Leftover]:
-    """What must not be left in text that is scored; nothing of what only few lines have."""
-    left = []
-    for signs, what, remedy, tolerated in (
-        (
-            [PIECE in line for line in lines],
-            f"subwords ({PIECE!r})",
-            "--remove-bpe sentencepiece",
-            0,
-        ),
-        ([CONTINUED.search(line) for line in lines], "subwords ('@@ ')", "--remove-bpe", TOLERATED),
-        ([line.endswith(" .") for line in lines], "tokens (' .')", "--tokenizer moses", TOLERATED),
-        (
-            [ESCAPED.search(line) for line in lines],
-            "escapes ('&apos;')",
-            "--tokenizer moses",
-            TOLERATED,
-        ),
-    ):
-        found = [line for line, sign in zip(lines, signs) if sign]
-        if len(found) > tolerated * len(lines):
-            number = f"{len(found)} of {len(lines)} lines"
-            left.append(
-                Leftover(f"{what} left in {number}, first in {found[0][:SHOWN]!r}", remedy)
-            )
-    return left
 
 
 def _numbers(numbers: Sequence[int]) -> str:

@@ -176,6 +176,19 @@ class Model(NamedTuple):
         return [self.training, *average, *map(self.translation, test_sets)]
 
 
+def left_out(unseen: Optional[str], students: Sequence[Model]) -> List[str]:
+    """The sizes of which all other lines are used: what the teachers learn from, or extra sources.
+
+    Args:
+        unseen: the size whose lines the teachers do not see, if any.
+        students: of the grid.
+    """
+    extras = [student.extra for student in students if student.extra]
+    sizes = [unseen] if unseen else []
+    sizes += [extra.size for extra in extras if extra.kind == UNTRANSLATED]
+    return list(dict.fromkeys(sizes))
+
+
 class Grid(NamedTuple):
     """What is to be done, and what was found out about the data for it."""
 
@@ -206,9 +219,7 @@ class Grid(NamedTuple):
         sizes = dict.fromkeys(student.size for student in self.students)
         extras = dict.fromkeys(student.extra for student in self.students if student.extra)
         unseen = self.unseen if self.teachers else None
-        left_out = [unseen] if unseen else []
-        left_out += [extra.size for extra in extras if extra.kind == UNTRANSLATED]
-        found += [self._lines_without(size) for size in dict.fromkeys(left_out)]
+        found += [self._lines_without(size) for size in left_out(unseen, self.students)]
         if unseen:
             found.append(self._rest())
         found += [self._subset(size, self.subsets[size]) for size in sizes if size != "full"]

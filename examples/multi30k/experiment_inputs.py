@@ -5,7 +5,7 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Collection, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "preprocess"))
@@ -25,10 +25,11 @@ from input_checks import (
     extra_problems,
     image_problems,
     machine_problems,
+    number_problems,
     option_problems,
     unseen_problems,
 )
-from multi30k_release import Split, read_splits, read_subset
+from multi30k_release import SPLITS, Split, read_splits, read_subset
 from option_files import read_options, value_of
 from preparation_error import PreparationError
 from step_commands import SOURCE, TARGET
@@ -36,8 +37,9 @@ from step_commands import SOURCE, TARGET
 from caf_dkd_plugin.data.image_store import ImageStoreError
 from caf_dkd_plugin.data.joined_stores import Images, open_stores
 
-IMAGES_ONLY = "valid1"
-"""fairseq's name of val_images, which a partial copy has whose val lacks most images"""
+VAL_IMAGES = "val_images"
+"""a second validation set, of lines with an image only, which a partial copy has whose val lacks most
+images"""
 SMOKE_EPOCHS = 2
 """of every training with --smoke"""
 
@@ -80,12 +82,14 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
             problems.extend(str(error).splitlines())
         return None
 
-    students, found = _students(args)
+    read = attempt(read_splits, args.root, [SOURCE, TARGET], [], [])
+    splits = {split.name: split for split in read[0]} if read else {}
+    students, found = _students(args, splits)
     problems += found
     unseen = _unseen(args.teacher_subset, students)
     teachers: List[Model] = []
     if any(ARMS[student.arm].is_taught for student in students):
-        teachers, found = _teachers(args, unseen)
+        teachers, found = _teachers(args, unseen, splits)
         problems += found
     models = [*teachers, *students]
     problems += option_problems(models)
@@ -103,8 +107,6 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
         )
     elif with_images:
         store = attempt(open_stores, args.image_h5.split(":"))
-    read = attempt(read_splits, args.root, [SOURCE, TARGET], [], [])
-    splits = {split.name: split for split in read[0]} if read else {}
     subsets: Dict[str, str] = {}
     numbers: Dict[str, List[int]] = {}
     if splits:
@@ -117,6 +119,7 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
             subset = str(path) if path.is_file() else str(SIZES[size])
             subsets[size] = f"$MULTI30K_ROOT/subsets/{path.name}" if path.is_file() else subset
             numbers[size] = attempt(read_subset, subset, lines) or []
+        problems += number_problems(args.root, unseen, students, numbers)
         problems += unseen_problems(args, unseen, students, numbers)
         problems += extra_problems(teachers, students, numbers)
         if unseen in subsets:
@@ -152,13 +155,15 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
         for name in TEST_SETS
         if name not in test_sets
     ]
-    if with_images and not _has_val_images(args.root):
-        notes.append(f"{args.root} has no val_images: val chooses the checkpoints with images, too")
+    if with_images and VAL_IMAGES not in splits:
+        notes.append(
+            f"{args.root} has no {VAL_IMAGES}: val chooses the checkpoints with images, too"
+        )
     pairs = {size: len(lines) for size, lines in numbers.items()}
     return Inputs(grid, pairs, splits, store, notes)
 
 
-def _students(args: argparse.Namespace) -> Tuple[List[Model], List[str]]:
+def _students(args: argparse.Namespace, splits: Collection[str]) -> Tuple[List[Model], List[str]]:
     """The grid, and which option files cannot be read."""
     found: Dict[Tuple[str, str, int], Model] = {}
     problems = []
@@ -168,7 +173,7 @@ def _students(args: argparse.Namespace) -> Tuple[List[Model], List[str]]:
         for seed in args.seeds or SEEDS[size]:
             for arm in arms:
                 try:
-                    words = _options(args, _option_files(size, ARMS[arm]))
+                    words = _options(args, _option_files(size, ARMS[arm]), splits)
                 except ValueError as error:
                     problems += str(error).splitlines()
                     continue
@@ -190,7 +195,9 @@ def _option_files(size: str, arm: Arm) -> List[str]:
     return [f"{name}.options" for name in names]
 
 
-def _teachers(args: argparse.Namespace, unseen: Optional[str]) -> Tuple[List[Model], List[str]]:
+def _teachers(
+    args: argparse.Namespace, unseen: Optional[str], splits: Collection[str]
+) -> Tuple[List[Model], List[str]]:
     """Those of --teachers, and what is wrong with them.
 
     A teacher looks at images if and only if its option file has --image-missing.
@@ -199,7 +206,7 @@ def _teachers(args: argparse.Namespace, unseen: Optional[str]) -> Tuple[List[Mod
     for word in args.teachers:
         name, _, seed = word.partition(":")
         try:
-            words = _options(args, [f"{name}.options"])
+            words = _options(args, [f"{name}.options"], splits)
         except ValueError as error:
             problems += str(error).splitlines()
             continue
@@ -214,9 +221,9 @@ def _teachers(args: argparse.Namespace, unseen: Optional[str]) -> Tuple[List[Mod
     return found, problems
 
 
-def _options(args: argparse.Namespace, files: Sequence[str]) -> List[str]:
+def _options(args: argparse.Namespace, files: Sequence[str], splits: Collection[str]) -> List[str]:
     words = [word for name in files for word in read_options(args.configs / name)]
-    if value_of(words, "--valid-subset") == IMAGES_ONLY and not _has_val_images(args.root):
+    if value_of(words, "--valid-subset") == SPLITS[VAL_IMAGES] and VAL_IMAGES not in splits:
         words += ["--valid-subset", "valid"]
     if args.bf16 and (value_of(words, "--arch") or "").startswith("cross_modal"):
         words.append("--bf16")
@@ -227,11 +234,6 @@ def _options(args: argparse.Namespace, files: Sequence[str]) -> List[str]:
         if value_of(words, "--keep-last-epochs"):
             words += ["--keep-last-epochs", str(SMOKE_EPOCHS)]
     return words
-
-
-def _has_val_images(root: Path) -> bool:
-    """Whether there is a second validation set, of lines with an image only."""
-    return (root / "text" / f"val_images.{SOURCE}").is_file()
 
 
 def _unseen(subset: str, students: Sequence[Model]) -> Optional[str]:

@@ -15,7 +15,7 @@ from typing import Dict, List, Optional, Sequence
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "preprocess"))
 
-from experiment_grid import ARMS, Model
+from experiment_grid import ARMS, Model, left_out
 from extra_sources import UNTRANSLATED
 from fairseq import options
 from multi30k_release import Split
@@ -33,6 +33,24 @@ BYTES_OF_A_MODEL = 200 * 2**20
 """on the disk, about: its last and its best checkpoint"""
 
 
+def number_problems(
+    root: Path, unseen: Optional[str], students: Sequence[Model], numbers: Dict[str, List[int]]
+) -> List[str]:
+    """Which lines would stay where the shell takes them out, by their text as it is in the file."""
+    problems = []
+    for size in left_out(unseen, students):
+        path = root / "subsets" / f"train_{size}.lines"
+        if size == "full" or not path.is_file():
+            continue
+        texts = path.read_bytes().replace(b"\r", b"").decode("utf-8", "replace").split("\n")
+        odd = [text for text, number in zip(texts, numbers[size]) if text != str(number)]
+        if odd:
+            problems.append(
+                f"{path} has {odd[0]!r}: write plain numbers, without spaces or zeros before them"
+            )
+    return problems
+
+
 def unseen_problems(
     args: argparse.Namespace,
     unseen: Optional[str],
@@ -43,14 +61,6 @@ def unseen_problems(
     if unseen in (None, "full"):
         return []
     problems = []
-    path = args.root / "subsets" / f"train_{unseen}.lines"
-    if path.is_file():  # the shell takes these lines out by their text
-        texts = path.read_bytes().replace(b"\r", b"").decode("utf-8", "replace").split("\n")
-        odd = [text for text, number in zip(texts, numbers[unseen]) if text != str(number)]
-        if odd:
-            problems.append(
-                f"{path} has {odd[0]!r}: write plain numbers, without spaces or zeros before them"
-            )
     if args.teacher_subset == "rest" and numbers[unseen]:
         hidden = set(numbers[unseen])
         for size in dict.fromkeys(s.size for s in students if ARMS[s.arm].is_taught):

@@ -27,7 +27,7 @@ from training_log import read_training_log
 import caf_dkd_plugin
 from caf_dkd_plugin.evaluation.outputs import read_generate_output
 from caf_dkd_plugin.evaluation.scores import REPORTED, paired_bootstrap, score
-from caf_dkd_plugin.evaluation.whole_file import write_json
+from caf_dkd_plugin.whole_file import write_json
 
 COMPARED = (
     *(("text", "image"), ("text", "kd"), ("text", "caf-dkd")),

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from step_commands import Step
 
-from caf_dkd_plugin.evaluation.whole_file import write_json
+from caf_dkd_plugin.whole_file import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL = 0.2

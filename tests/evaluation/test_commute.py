@@ -1,5 +1,7 @@
 """python -m caf_dkd_plugin commute, on a made-up set in CoMMuTE's layout."""
 
+import shutil
+
 import numpy as np
 import pytest
 import sentencepiece
@@ -107,6 +109,9 @@ def test_sentencepiece_cuts_where_it_is_there(commute, looker, folder, tmp_path)
         "--sentencepiece-model that its training text was cut with, and sentences of its languages"
         for side in ("source", "correct", "incorrect")
     ]
+    data = shutil.copytree(looker.data, tmp_path / "data")
+    shutil.copy(f"{prefix}.model", data / "sentencepiece.model")
+    assert commute(data=f"{data}:{tmp_path}") == commute(data=data) == found
     (tmp_path / "none.model").write_text("none")
     [error] = commute("--sentencepiece-model", tmp_path / "none.model")
     assert "none.model is no sentencepiece model" in error

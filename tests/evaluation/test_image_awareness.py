@@ -1,6 +1,7 @@
 """python -m caf_dkd_plugin image-awareness: what it says of models that are known to look or not."""
 
 import shutil
+from unittest import mock
 
 import pytest
 import torch
@@ -33,6 +34,28 @@ def of_corpus(awareness, data_bin, store, corpus):
         return awareness(data, checkpoint, store, *references, *options)
 
     return run
+
+
+@pytest.fixture
+def rewritten(looker, fairseq, tmp_path):
+    """A function that binarises the looker's text in another form, with the references as they are
+    written: (what makes it of a line) -> DATA."""
+    data, text = tmp_path / "bin", tmp_path / "text"
+
+    def binarise(change):
+        text.mkdir()
+        for split in SPLITS:
+            for lang in ("en", "de"):
+                lines = (looker.data / "text" / f"{split}.{lang}").read_text().split("\n")
+                (text / f"{split}.{lang}").write_text("\n".join(map(change, lines)))
+        prefixes = [f"--{split}pref={text / split}" for split in SPLITS]
+        fairseq("preprocess", "-s", "en", "-t", "de", "--destdir", data, *prefixes)
+        shutil.copytree(looker.data / "text", data / "text")
+        for split in SPLITS:
+            shutil.copy(looker.data / f"{split}.images", data)
+        return data
+
+    return binarise
 
 
 # -- models that are known ------------------------------------------------------------------------
@@ -106,25 +129,24 @@ def test_a_model_of_pixels(
 
 
 def test_subwords_are_joined_as_the_dictionary_has_them(
-    awareness, looker, train_looker, fairseq, tmp_path
+    awareness, looker, train_looker, rewritten, tmp_path
 ):
     """A corpus whose words are marked as sentencepiece does, with references as they are written."""
-    data, text = tmp_path / "bin", tmp_path / "text"
-    text.mkdir()
-    for split in SPLITS:
-        for lang in ("en", "de"):
-            words = (looker.data / "text" / f"{split}.{lang}").read_text().split("\n")
-            marked = "\n".join(" ".join(f"▁{word}" for word in line.split()) for line in words)
-            (text / f"{split}.{lang}").write_text(marked)
-    prefixes = [f"--{split}pref={text / split}" for split in SPLITS]
-    fairseq("preprocess", "-s", "en", "-t", "de", "--destdir", data, *prefixes)
-    shutil.copytree(looker.data / "text", data / "text")
-    for split in SPLITS:
-        shutil.copy(looker.data / f"{split}.images", data)
+    data = rewritten(lambda line: " ".join(f"▁{word}" for word in line.split()))
     trained = train_looker(tmp_path / "model", data, looker.store)
     found = awareness(data, trained.last, looker.store)
     assert found["bleu"]["right"] > 90
-    assert awareness(data, trained.last, looker.store, "--remove-bpe")["bleu"]["right"] < 5
+    [error] = awareness(data, trained.last, looker.store, "--remove-bpe")
+    assert f"test in {data} has subwords ('▁') left in 18 of 18 lines" in error
+
+
+def test_of_several_folders_the_first_is_read(awareness, looker, tmp_path):
+    found, expected = (
+        awareness(data, looker.checkpoint, looker.store)
+        for data in (f"{looker.data}:{tmp_path}", looker.data)
+    )
+    assert found["data"] == f"{looker.data}:{tmp_path}"
+    assert {**found, "data": str(looker.data)} == expected
 
 
 # -- seeds ----------------------------------------------------------------------------------------
@@ -183,6 +205,25 @@ def test_references_of_another_split_are_refused(awareness, looker, tmp_path):
     path.write_text("\n".join([*lines[1:-1], lines[0], ""]))
     [error] = awareness(looker.data, looker.checkpoint, looker.store, "--references", path)
     assert f"{path} is of other sentences than test in {looker.data}: its line 1 is" in error
+
+
+@pytest.mark.parametrize(
+    ("written", "left", "signs"),
+    [
+        (".", " .", "tokens (' .')"),
+        ("ein", "&quot;ein&quot;", "escapes ('&apos;')"),
+    ],
+)
+def test_text_that_is_not_as_written_is_refused(
+    written, left, signs, awareness, looker, rewritten, train, tmp_path
+):
+    data = rewritten(lambda line: line.replace(written, left))
+    trained = train(tmp_path / "model", "--image-h5", looker.store, "--max-update", "1", data=data)
+    with mock.patch("caf_dkd_plugin.evaluation.image_awareness.run_conditions") as translated:
+        [error] = awareness(data, trained.last, looker.store)
+    assert not translated.called
+    assert f"test in {data} has {signs} left in 18 of 18 lines, first in 'Da ist" in error
+    assert "binarise text as it is written" in error
 
 
 def test_sentences_that_are_too_long_are_refused(of_corpus, teacher):

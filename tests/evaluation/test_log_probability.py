@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from caf_dkd_plugin.data.split_files import split_files
 from caf_dkd_plugin.data.split_images import image_rows, read_split_ids
 from caf_dkd_plugin.evaluation.image_reader import load_image_reader
 from caf_dkd_plugin.evaluation.log_probability import Surprisal, surprisal
-from caf_dkd_plugin.tasks.multimodal_translation.checks import split_files
 
 
 @pytest.fixture(scope="module")

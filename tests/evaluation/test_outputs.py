@@ -217,6 +217,9 @@ def test_one_piece_of_sentencepiece_is_enough(line, message, refused, write):
         ("ein Schlä@@ ger", "--remove-bpe."),
         ("ein Schlä@@", "--remove-bpe."),
         ("ein Hund .", "--tokenizer moses."),
+        ("wie geht &apos;s", "--tokenizer moses."),
+        ("&quot; ja &quot;", "--tokenizer moses."),
+        ("drei &#91; vier &#93;", "--tokenizer moses."),
     ],
 )
 def test_other_subwords_and_tokens_are_refused_where_they_are_usual(line, remedy, refused, write):

@@ -67,8 +67,8 @@ def write_store(path, ids, shape, layer):
     return path
 
 
-def ids_of(data_bin):
-    return (data_bin / "test.images").read_text().split("\n")[:-1]
+def ids_of(data_bin, split="test"):
+    return (data_bin / f"{split}.images").read_text().split("\n")[:-1]
 
 
 # -- what is drawn --------------------------------------------------------------------------------
@@ -131,6 +131,13 @@ def test_subwords_are_joined(train, fairseq, corpus, plot, store, tmp_path):
             Image.new("RGB", (8, 8)), "abcdef", np.zeros((6, 4)), range(6), (2, 2)
         ).width
     )
+
+
+def test_of_several_folders_the_first_is_read(plot, teacher, store, data_bin, tmp_path):
+    found, said = plot(teacher.best, store, [0], data=f"{data_bin}:{tmp_path}")
+    expected, same = plot(teacher.best, store, [0])
+    np.testing.assert_array_equal(found, expected)
+    assert said == same
 
 
 def test_pixels_of_the_store_or_photographs(
@@ -209,7 +216,8 @@ def test_another_split(plot, teacher, store):
     ],
 )
 def test_regions_that_are_no_grid(shape, layer, options, message, plot, train, data_bin, tmp_path):
-    store = write_store(tmp_path / "x.h5", sorted({*ids_of(data_bin)} - {""}), shape, layer)
+    ids = {*ids_of(data_bin, "train"), *ids_of(data_bin)} - {""}
+    store = write_store(tmp_path / "x.h5", sorted(ids), shape, layer)
     untrained = train(
         tmp_path / "model", "--image-h5", store, "--image-missing", "mask", "--max-update", "1"
     )

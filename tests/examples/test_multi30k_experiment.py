@@ -1,8 +1,10 @@
 """The experiment's program on a tiny Multi30k: killed, gone on with, refused; and its parts."""
 
+import gzip
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -340,6 +342,26 @@ def test_several_teachers_are_averaged_by_the_cache(grid):
     }
 
 
+@pytest.mark.parametrize(
+    ("suffixes", "valid"),
+    [
+        ((), "valid"),
+        (("en",), "valid"),
+        (("en", "de"), "valid1"),
+        (("en.gz", "de.gz"), "valid1"),
+    ],
+)
+def test_val_images_chooses_where_both_sides_are_there(suffixes, valid, grid, multi30k, tmp_path):
+    root = Path(shutil.copytree(multi30k, tmp_path / "root"))
+    for suffix in suffixes:
+        lang, _, packed = suffix.partition(".")
+        text = (root / "text" / f"val.{lang}").read_bytes()
+        made = root / "text" / f"val_images.{suffix}"
+        made.write_bytes(gzip.compress(text) if packed else text)
+    command = grid("--root", root, "--sizes", "1k")["1k_image_seed1.train"].command
+    assert re.findall(r"--valid-subset (\w+)", command)[-1] == valid
+
+
 def test_steps_come_after_those_that_they_need(grid):
     seen = set()
     for step in grid("--sizes", "1k", "5k", "--teacher-subset", "without-1k").values():
@@ -350,7 +372,7 @@ def test_steps_come_after_those_that_they_need(grid):
 def test_the_defaults_are_the_experiments(script):
     args = script("experiment").parse_args(["--root", "r"])
     assert args.sizes == ["1k", "5k", "10k", "full"]
-    students, _ = script("experiment_inputs")._students(args)
+    students, _ = script("experiment_inputs")._students(args, [])
     runs = [(one.size, one.arm, one.seed) for one in students]
     assert len(runs) == len(set(runs)) == 4 * 3 + 4 * 3 + 4 + 2
     assert {arm for size, arm, _ in runs if size == "full"} == {"text", "image"}
@@ -369,7 +391,7 @@ def test_a_smoke_run_is_small(script, multi30k, tmp_path):
     assert len(apart) == 2  # the real one would refuse the other's data
     trial = ["--root", "r", "--configs", "other", "--work", str(tmp_path)]
     assert script("experiment").parse_args(trial).results == tmp_path / "results"
-    words = script("experiment_inputs")._students(args)[0][0].options
+    words = script("experiment_inputs")._students(args, [])[0][0].options
     assert script("option_files").value_of(words, "--max-epoch") == "2"
 
 

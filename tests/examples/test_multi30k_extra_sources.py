@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -210,6 +212,19 @@ def test_the_size_with_all_lines_may_have_substituted_sources(grid, problems):
     ]
 
 
+def test_lines_that_the_shell_would_not_leave_out_are_refused(problems, multi30k, tmp_path):
+    root = Path(shutil.copytree(multi30k, tmp_path / "root"))
+    options = ("--root", root, "--sizes", "1k", "5k", "--teachers", "reader", "--arms")
+    for size, number in (("1k", " 7"), ("5k", "007")):
+        path = root / "subsets" / f"train_{size}.lines"
+        path.write_text(path.read_text().replace("\n7\n", f"\n{number}\n"))
+    assert problems(*options, "kd", "kd-substituted") == []  # they leave no lines out
+    assert [line.partition(": ")[0] for line in problems(*options, "kd-untranslated")] == [
+        f"{root}/subsets/train_1k.lines has ' 7'",
+        f"{root}/subsets/train_5k.lines has '007'",
+    ]
+
+
 def test_a_teacher_that_looks_at_images_is_refused(problems):
     [problem] = problems("--arms", "text-substituted", "kd", "--sizes", "1k")
     assert "--teachers teacher looks at images (its options have --image-missing)" in problem
@@ -218,7 +233,7 @@ def test_a_teacher_that_looks_at_images_is_refused(problems):
 
 def test_these_arms_are_trained_only_if_they_are_named(script):
     args = script("experiment").parse_args(["--root", "r"])
-    arms = {one.arm for one in script("experiment_inputs")._students(args)[0]}
+    arms = {one.arm for one in script("experiment_inputs")._students(args, [])[0]}
     assert arms == {"text", "image", "kd", "caf-dkd"}
     known = script("experiment_grid").ARMS
     assert list(known)[:4] == ["text", "image", "kd", "caf-dkd"]

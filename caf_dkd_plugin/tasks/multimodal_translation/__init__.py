@@ -8,7 +8,7 @@ import copy
 import logging
 import math
 from dataclasses import asdict
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 from fairseq import utils
@@ -21,18 +21,11 @@ from ...checkpoints.initialise import initialise
 from ...checkpoints.resuming import resumed_path
 from ...data.complete_dataset import CompleteDataset
 from ...data.dictionaries import symbols
-from ...data.image_format import (
-    ImageFormat,
-    disagreements,
-    format_of_model,
-    format_of_store,
-    gives_one_region,
-)
+from ...data.image_format import format_of_model, format_of_store, gives_one_region
 from ...data.image_list import ImageList
-from ...data.image_store import Description
 from ...data.joined_stores import Images, StoredImages, open_stores
 from ...data.multimodal_dataset import MultimodalDataset
-from ...data.split_files import SplitError, SplitFiles
+from ...data.split_files import SplitError, SplitFiles, split_files
 from ...data.split_images import image_rows, read_split_ids, with_remedy
 from ...data.taught_dataset import TaughtDataset, lines_of_cache
 from ...data.teacher_cache import TeacherCache, TeacherCacheError
@@ -50,24 +43,16 @@ from .checks import (
     option_problems,
     resume_problems,
     side_dictionary,
-    split_files,
     split_problems,
     start_problems,
     teacher_source_problems,
+    use_problems,
 )
 from .config import MultimodalTranslationConfig
 from .criterion_checks import criterion_problems, teacher_option
+from .trained_images import TrainedImages, TrainedOn
 
 logger = logging.getLogger(__name__)
-
-
-class TrainedOn(NamedTuple):
-    """What images a model from a checkpoint was trained with."""
-
-    format: Optional[ImageFormat]
-    """None for a model without images"""
-    description: Optional[Dict[str, str]]
-    """of the image store; None where the checkpoint has none"""
 
 
 @register_task("multimodal_translation", dataclass=MultimodalTranslationConfig)
@@ -92,8 +77,8 @@ class MultimodalTranslationTask(TranslationTask):
         self._image_list: Optional[ImageList] = None
         # Where the images of the checkpoint came from whose state was loaded last.
         self._description: Optional[Dict[str, str]] = None
-        # The models from checkpoints, since there may be an ensemble.
-        self._trained: List[TrainedOn] = []
+        self.trained_images = TrainedImages()
+        """of the models from checkpoints: false if none reads images"""
         self._lr_factors: Dict[str, float] = {}
         self._epoch = 1
         # Of each family of attention that the student has the number of maps; None: it gives none.
@@ -151,7 +136,7 @@ class MultimodalTranslationTask(TranslationTask):
         if store is None:
             self.datasets[split] = CompleteDataset(self.datasets[split])
         else:
-            self.check_images(store)
+            self.trained_images.check(store)
             self.datasets[split] = self._with_images(self.datasets[split], store, files, split)
         if training and self.teacher is not None:
             self.datasets[split] = self.with_teacher_source(self.datasets[split], files, split)
@@ -187,21 +172,6 @@ class MultimodalTranslationTask(TranslationTask):
         return TeacherSourceDataset(
             pairs, read_side(files, split, lang), self.source_dictionary.pad()
         )
-
-    def check_images(self, store: Images) -> None:
-        """Can the models that were loaded read these images?
-
-        Raises:
-            ValueError: they are of another kind than those of a model's training.
-        """
-        found = [
-            line
-            for trained in self._trained
-            if trained.format is not None
-            for line in disagreements("the model", trained.format, trained.description, store)
-        ]
-        if found:
-            raise ValueError("\n".join(found))
 
     def get_batch_iterator(self, dataset, *args, epoch=1, **kwargs):
         """fairseq's iterator; a resumed training gets the mini-batches of an uninterrupted one.
@@ -249,31 +219,15 @@ class MultimodalTranslationTask(TranslationTask):
 
     def _check_use(self, model_cfg) -> None:
         """A model from a checkpoint and this command line: do they belong together?"""
-        trained = format_of_model(model_cfg)
-        self._trained.append(TrainedOn(trained, self._description))
-        without = self.cfg.image_h5 is None and self.cfg.image_list is None
-        if trained is not None and without and self.cfg.image_missing == "error":
-            raise ValueError(
-                "the checkpoint was trained with images. Give its image store with --image-h5, or "
-                "--image-missing mask to translate without images on purpose."
-            )
-        if trained is None and not without:
-            raise ValueError(
-                "the checkpoint was trained without images and cannot use "
-                + (
-                    f"--image-h5 {self.cfg.image_h5}. Leave it out."
-                    if self.cfg.image_h5 is not None
-                    else f"--image-list {self.cfg.image_list}. Leave it out."
-                )
-            )
-        if self.cfg.image_list_weights is not None and self.cfg.image_list is None:
-            raise ValueError(
-                "--image-list-weights has no effect without --image-list: leave it out"
-            )
+        trained = TrainedOn(format_of_model(model_cfg), self._description)
+        self.trained_images.add(trained)
+        problems = use_problems(self.cfg, trained.format is not None)
+        if problems:
+            raise ValueError("\n".join(problems))
         if self.cfg.image_list is not None:
             if self._image_list is None:
                 self._image_list = self._read_image_list()
-            self.check_images(self._image_list.images)  # of an ensemble, every model
+            self.trained_images.check(self._image_list.images)  # of an ensemble, every model
 
     def _prepare_training(self, model_cfg, resumed: Optional[str]) -> None:
         problems = option_problems(self.cfg, model_cfg)
@@ -485,7 +439,7 @@ class MultimodalTranslationTask(TranslationTask):
         )
         if self._image_list is not None:
             return self._image_list.dataset(pairs)
-        if self.reads_images() and self.cfg.image_missing == "error":
+        if self.trained_images and self.cfg.image_missing == "error":
             raise ValueError(
                 "the checkpoint was trained with images. Name the image of each input line with "
                 "--image-list, or give --image-missing mask to translate without images on purpose."
@@ -495,25 +449,14 @@ class MultimodalTranslationTask(TranslationTask):
     def _read_image_list(self) -> ImageList:
         store = self.image_store()
         if store is not None:
-            self.check_images(store)
+            self.trained_images.check(store)
         return ImageList(
             self.cfg.image_list,
             store,
-            store.description if store is not None else self.image_description,
+            store.description if store is not None else self.trained_images.description,
             self.cfg.image_list_weights,
             self.cfg.image_missing == "error",
         )
-
-    def reads_images(self) -> bool:
-        """Whether a model from a checkpoint was trained with images."""
-        return any(trained.format for trained in self._trained)
-
-    @property
-    def image_description(self) -> Optional[Description]:
-        """Where the images came from that a loaded model was trained with, if its checkpoint says so."""
-        known = (trained.description for trained in self._trained if trained.description)
-        description = next(known, None)
-        return Description(**description) if description is not None else None
 
     def inference_step(self, generator, models, sample, prefix_tokens=None, constraints=None):
         """Translate a mini-batch; with --image-list, its images are put back first."""
