@@ -35,6 +35,7 @@ from caf_dkd_plugin.command_line import not_negative, positive
 from caf_dkd_plugin.data.dictionaries import symbols_sha256
 from caf_dkd_plugin.data.image_store import PathLike
 from caf_dkd_plugin.data.joined_stores import Images
+from caf_dkd_plugin.data.split_files import split_files
 from caf_dkd_plugin.data.taught_dataset import texts_of
 from caf_dkd_plugin.data.teacher_cache import (
     Stamp,
@@ -48,7 +49,6 @@ from caf_dkd_plugin.distillation.tail_shape import TailShape, fit_tail_shape
 from caf_dkd_plugin.distillation.teacher import FrozenTeacher, asked, load_teacher
 from caf_dkd_plugin.distillation.top_k import TAIL_TEMPERATURES, top_k
 from caf_dkd_plugin.tasks.multimodal_translation import MultimodalTranslationTask
-from caf_dkd_plugin.tasks.multimodal_translation.checks import split_files
 
 SAMPLED_TOKENS = 4096
 """target tokens, at most about, to which the shape of the tails is fitted"""
@@ -227,6 +227,7 @@ def cache(args: argparse.Namespace) -> None:
             if args.topk == symbols
             else [part.numpy() for part in fit_shape(asking, passages, rank)]
         ),
+        overwrite=args.overwrite,
     )
     missing = int((~writer.lines_done).sum())
     if missing < len(lengths):

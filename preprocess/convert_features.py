@@ -49,6 +49,7 @@ from caf_dkd_plugin.data.feature_layouts import (
 from caf_dkd_plugin.data.image_ids import ImageIdsError, in_short
 from caf_dkd_plugin.data.image_store import Description, ImageStore, ImageStoreError
 from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
+from caf_dkd_plugin.data.one_writer import OtherWriterError
 
 _BLOCK_BYTES = 64 * 2**20
 
@@ -349,7 +350,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command; the exit code."""
     try:
         convert(parse_args(argv))
-    except (FeaturesError, ImageIdsError, ImageStoreError) as error:
+    except (FeaturesError, ImageIdsError, ImageStoreError, OSError, OtherWriterError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

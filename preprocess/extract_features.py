@@ -28,9 +28,10 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from caf_dkd_plugin.command_line import positive
-from caf_dkd_plugin.data.image_ids import ImageIdsError, read_image_ids
+from caf_dkd_plugin.data.image_ids import ImageIdsError, in_short, read_image_ids
 from caf_dkd_plugin.data.image_store import Description, ImageStore, ImageStoreError
 from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
+from caf_dkd_plugin.data.one_writer import OtherWriterError
 from caf_dkd_plugin.data.photographs import features_description, pixels_description
 from caf_dkd_plugin.data.pictures import load_picture
 from caf_dkd_plugin.modules.visual_backbone import (
@@ -97,14 +98,26 @@ def list_pictures(folder: Path) -> List[str]:
     return sorted(found)
 
 
-def chosen_ids(folder: Path, lists: Sequence[Path]) -> List[str]:
-    """The ids that the store shall have: those of the lists, or else every picture of the folder."""
+def chosen_ids(folder: Path, lists: Sequence[Path], skip_broken: bool) -> List[str]:
+    """The ids that the store shall have: those of the lists, or else every picture of the folder.
+
+    Raises:
+        ExtractionError: there are none, or the lists name files that do not exist. With `skip_broken`
+            such files count as broken.
+    """
     if not folder.is_dir():
         raise ExtractionError(f"there is no folder {folder}; give the pictures' folder as --images")
     if lists:
         named = dict.fromkeys(name for path in lists for name in read_image_ids(path) if name)
         if not named:
             raise ExtractionError(f"no image is named in {', '.join(map(str, lists))}")
+        absent = [name for name in named if not os.path.exists(folder / name)]
+        if absent and not skip_broken:
+            raise ExtractionError(
+                f"{len(absent)} of the {len(named)} listed pictures are not in {folder}: "
+                f"{in_short(absent)}. Give the folder that they are in as --images, or leave them "
+                "out with --skip-broken."
+            )
         return list(named)
     ids = list_pictures(folder)
     if not ids:
@@ -215,7 +228,7 @@ def rows_to_write(args: argparse.Namespace) -> Rows:
 def extract(args: argparse.Namespace) -> None:
     """Do what the command line says and print what was done."""
     started = time.monotonic()
-    ids = args.shard.of(chosen_ids(args.images, args.list))
+    ids = args.shard.of(chosen_ids(args.images, args.list, args.skip_broken))
     wanted = rows_to_write(args)
     if args.output.exists() and not args.overwrite:
         _accept_finished(args, ids, wanted)
@@ -233,14 +246,14 @@ def extract(args: argparse.Namespace) -> None:
     backbone = wanted.backbone.to(device) if wanted.backbone is not None else None
     broken = fill(writer, backbone, pictures, args.workers, device)
     if broken:
-        listed = "".join(f"\n  {ids[row]}: {broken[row]}" for row in sorted(broken))
+        listed = in_short([f"{ids[row]} ({broken[row]})" for row in sorted(broken)])
         if not args.skip_broken:
             raise ExtractionError(
-                f"{len(broken)} of {len(ids)} files are not readable pictures:{listed}\n"
+                f"{len(broken)} of {len(ids)} files are not readable pictures: {listed}. "
                 f"The others are done, but {args.output} stays unfinished. Repair these files and "
                 "run again, which goes on from here, or leave them out with --skip-broken."
             )
-        print(f"left out {len(broken)} of {len(ids)} files, not readable as pictures:{listed}")
+        print(f"left out {len(broken)} of {len(ids)} files, not readable as pictures: {listed}")
     count = writer.finish(skip_missing=args.skip_broken)
     seconds = time.monotonic() - started
     reader = "pixels"
@@ -339,7 +352,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command; the exit code."""
     try:
         extract(parse_args(argv))
-    except (BackboneError, ExtractionError, ImageIdsError, ImageStoreError) as error:
+    except (
+        BackboneError,
+        ExtractionError,
+        ImageIdsError,
+        ImageStoreError,
+        OSError,
+        OtherWriterError,
+    ) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

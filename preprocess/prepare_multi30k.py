@@ -201,11 +201,18 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command; the exit code."""
+    args = parse_args(argv)
     try:
-        prepare(parse_args(argv))
+        prepare(args)
     except PreparationError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
+        return 1
+    except OSError as error:  # those of the inputs are PreparationErrors
+        print(
+            f"error: --output {args.output} cannot be written: {error}. Give another folder.",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -42,9 +42,11 @@ NO_FAIRSEQ = [
     "data/stored_rows.py",
     "data/teacher_cache.py",
     "data/teacher_cache_writer.py",
+    "data/unfinished_file.py",
     "freed_memory.py",
     "gpu_waits.py",
     "learning_rates.py",
+    "whole_file.py",
     "checkpoints/",
     "evaluation/attention_plot.py",
     "evaluation/evaluate.py",
@@ -62,6 +64,7 @@ NO_TORCH = [
     "data/stored_rows.py",
     "data/teacher_cache.py",
     "data/teacher_cache_writer.py",
+    "data/unfinished_file.py",
 ]
 
 

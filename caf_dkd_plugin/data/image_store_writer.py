@@ -26,7 +26,7 @@ from .image_store import (
     partial_path,
     sha256,
 )
-from .one_writer import OneWriter
+from .unfinished_file import UnfinishedFile
 
 ROWS_PER_BLOCK = 64
 
@@ -48,6 +48,7 @@ class ImageStoreWriter:
     Raises:
         ImageStoreError: bad arguments, or an unfinished store at ``PATH.partial`` that was begun
             with other arguments.
+        OSError: it cannot be written, or the disk has not the room for all of it.
         OtherWriterError: another process is writing it.
     """
 
@@ -61,34 +62,24 @@ class ImageStoreWriter:
         overwrite: bool = False,
     ):
         self.path = Path(path)
-        self._partial = partial_path(path)
         self._kind = kind_of(row_shape, dtype)
-        self._lock = OneWriter(self.path)
         ids = list(ids)
         check_ids(ids, self.path)
-        shape = (len(ids), *row_shape)
-        if self._partial.exists():
-            try:
-                self._check_same_beginning(ids, shape, dtype, description)
-            except ImageStoreError:
-                if not overwrite:
-                    raise
-                self._partial.unlink()
-        if not self._partial.exists():
-            self._create(ids, shape, dtype, description)
-        with h5py.File(self._partial, "r") as file:
+        self._file = UnfinishedFile(self.path)
+        beginning = ids, (len(ids), *row_shape), dtype, description
+        if not self._file.goes_on(lambda: self._check_same_beginning(*beginning), overwrite):
+            self._create(*beginning)
+        partial = self._file.path
+        with h5py.File(partial, "r") as file:
             rows, done = file[self._kind], file["rows_done"]
             offsets = rows.id.get_offset(), done.id.get_offset()
-        self._rows = np.memmap(self._partial, dtype, "r+", offsets[0], shape)
-        self._done = np.memmap(self._partial, "uint8", "r+", offsets[1], (len(ids),))
+        self._rows = np.memmap(partial, dtype, "r+", offsets[0], (len(ids), *row_shape))
+        self._done = np.memmap(partial, "uint8", "r+", offsets[1], (len(ids),))
 
     def _create(self, ids, shape, dtype, description) -> None:
-        # Built under another name: a half-made header must not be taken for a store to go on with.
-        embryo = Path(f"{self._partial}.new")
-        with h5py.File(embryo, "w") as file:
+        with self._file.begin() as file:
             file.attrs["format"] = FORMAT_NAME
             file.attrs["version"] = FORMAT_VERSION
-            file.attrs["complete"] = False
             file.attrs["rows_per_block"] = ROWS_PER_BLOCK
             file.attrs["description"] = json.dumps(asdict(description))
             file.create_dataset("ids", data=ids, dtype=h5py.string_dtype("utf-8"))
@@ -98,11 +89,11 @@ class ImageStoreWriter:
             layout["block_sha256"] = ((blocks, 32), "uint8")
             for name, (size, kind) in layout.items():
                 create_contiguous(file, name, size, kind)
-        os.replace(embryo, self._partial)
 
     def _check_same_beginning(self, ids, shape, dtype, description) -> None:
-        remedy = f"Delete {self._partial} to start afresh, or write to another file."
-        found = Header.read(self._partial)
+        partial = self._file.path
+        remedy = f"Delete {partial} to start afresh, or write to another file."
+        found = Header.read(partial)
         differences = []
         if found.shape != shape or found.dtype != dtype:
             differences.append(f"shape {found.shape} {found.dtype} there, {shape} {dtype} now")
@@ -112,7 +103,7 @@ class ImageStoreWriter:
         differences += description.differences(asdict(found.description), "now", "there")
         if differences:
             raise ImageStoreError(
-                f"{self._partial} was begun with other settings: {'; '.join(differences)}. {remedy}"
+                f"{partial} was begun with other settings: {'; '.join(differences)}. {remedy}"
             )
 
     @property
@@ -144,6 +135,7 @@ class ImageStoreWriter:
 
         Raises:
             ImageStoreError: rows are missing.
+            OSError: the disk has not the room for a second store, without the missing rows.
         """
         done = self.rows_done
         if not done.all():
@@ -152,26 +144,23 @@ class ImageStoreWriter:
                     f"{self.path}: {int((~done).sum())} of {len(done)} rows were not written; "
                     "the store stays unfinished"
                 )
-            self._compact(done)
+            return self._finish_without_missing(np.flatnonzero(done))
         self._rows.flush()
         self._done.flush()
         count = len(self._rows)
         hashes = _block_hashes(self._rows, ROWS_PER_BLOCK)
         del self._rows, self._done  # no memory map while HDF5 writes
-        with h5py.File(self._partial, "r+") as file:
-            file["block_sha256"][...] = hashes
-            file.attrs["complete"] = True
-            file.flush()
-        os.replace(self._partial, self.path)
-        self._lock.release()
+        self._file.finish(block_sha256=hashes)
         return count
 
-    def _compact(self, done: np.ndarray) -> None:
-        """Continue with a store of the written rows only."""
-        header = Header.read(self._partial)
-        kept = np.flatnonzero(done)
+    def _finish_without_missing(self, kept: np.ndarray) -> int:
+        """Finish another store, of the written rows only, and give it this one's name.
+
+        Until it has the name this one stays as it is: killed and opened again, it goes on.
+        """
         if not len(kept):
             raise ImageStoreError(f"{self.path}: not one row was written")
+        header = Header.read(self._file.path)
         smaller = Path(f"{self.path}.compact")
         partial_path(smaller).unlink(missing_ok=True)
         target = ImageStoreWriter(
@@ -184,9 +173,11 @@ class ImageStoreWriter:
         for start in range(0, len(kept), ROWS_PER_BLOCK):
             block = kept[start : start + ROWS_PER_BLOCK]
             target.write(np.arange(start, start + len(block)), self._rows[block])
-        self._rows, self._done = target._rows, target._done
-        os.replace(partial_path(smaller), self._partial)
-        target._lock.release()
+        count = target.finish()
+        del self._rows, self._done
+        os.replace(smaller, self.path)
+        self._file.discard()
+        return count
 
 
 def _check_finite(values: np.ndarray, dtype: np.dtype, rows: np.ndarray, path: PathLike) -> None:

@@ -50,11 +50,11 @@ class StoredRows:
             OSError: the file ends before them.
         """
         rows = np.asarray(rows, dtype=np.int64)
-        if self._is_mapped:
-            return self._mapped()[rows]
         outside = rows[(rows < 0) | (rows >= self._shape[0])]
         if outside.size:
             raise IndexError(f"row {outside[0]} of {self._path}, which has {self._shape[0]} rows")
+        if self._is_mapped:
+            return self._mapped()[rows]
         found = np.empty((len(rows), *self._shape[1:]), self._dtype)
         for place, row in zip(found, rows.tolist()):
             self._copy(row, place)

@@ -5,17 +5,14 @@ the other symbols' probabilities.
 """
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Callable, Sequence, Tuple
 
-import h5py
 import numpy as np
 
 from .contiguous_hdf5 import create_contiguous
-from .image_store import PathLike, partial_path
-from .one_writer import OneWriter
+from .image_store import PathLike
 from .teacher_cache import (
     ARRAYS,
     FORMAT_NAME,
@@ -26,6 +23,7 @@ from .teacher_cache import (
     TeacherCacheError,
     Text,
 )
+from .unfinished_file import UnfinishedFile
 
 
 class TeacherCacheWriter:
@@ -39,8 +37,10 @@ class TeacherCacheWriter:
         lengths: (L,) number of target tokens of each line.
         stamp: who says it.
         fit_shape: gives ``tail_mean`` and ``tail_directions``; called only where the cache is begun.
+        overwrite: start afresh where an unfinished cache was begun for something else, or is damaged.
 
     Raises:
+        OSError: it cannot be written, or the disk has not the room for all of it.
         TeacherCacheError: an unfinished cache at ``PATH.partial`` was begun for something else, or
             is damaged.
         OtherWriterError: another process is writing it.
@@ -53,32 +53,27 @@ class TeacherCacheWriter:
         lengths: Sequence[int],
         stamp: Stamp,
         fit_shape: Callable[[], Tuple[np.ndarray, np.ndarray]],
+        overwrite: bool = False,
     ):
         self.path = Path(path)
-        self._partial = partial_path(path)
-        self._lock = OneWriter(self.path)
-        if self._partial.exists():
-            self._check_same_beginning(texts, stamp)
-        else:
+        self._file = UnfinishedFile(self.path)
+        if not self._file.goes_on(lambda: self._check_same_beginning(texts, stamp), overwrite):
             self._create(texts, lengths, stamp, fit_shape())
-        header = Header.read(self._partial)
+        header = Header.read(self._file.path)
         self._first = header.first_token
         self._arrays = {name: header.map(name, "r+") for name in ARRAYS}
         self._done = header.map("lines_done", "r+")
         self.tail_mean, self.tail_directions = header.shape
 
     def _create(self, texts, lengths, stamp, shape) -> None:
-        # Built under another name: a half-made header must not be taken for a cache to go on with.
-        embryo = Path(f"{self._partial}.new")
         first_token = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         tokens = int(first_token[-1])
         columns = {"topk_ids": stamp.top_k, "topk_log_probs": stamp.top_k}
         columns["tail_log_mass"] = len(stamp.tail_temperatures)
         columns["tail_code"] = stamp.tail_rank
-        with h5py.File(embryo, "w") as file:
+        with self._file.begin() as file:
             file.attrs["format"] = FORMAT_NAME
             file.attrs["version"] = FORMAT_VERSION
-            file.attrs["complete"] = False
             file.attrs["about"] = json.dumps(asdict(stamp))
             file.attrs["texts"] = json.dumps([asdict(text) for text in texts])
             for name, dtype in ARRAYS.items():
@@ -88,12 +83,11 @@ class TeacherCacheWriter:
             file["first_token"][...] = first_token
             for name, values in zip(SHAPE, shape):
                 file.create_dataset(name, data=values, dtype="float32", track_times=False)
-        os.replace(embryo, self._partial)
 
     def _check_same_beginning(self, texts, stamp) -> None:
         remedy = "Delete it to start afresh, or write to another file."
         try:
-            header = Header.read(self._partial)
+            header = Header.read(self._file.path)
         except TeacherCacheError as error:
             raise TeacherCacheError(f"{error} {remedy}") from error
         found = stamp.differences(header.stamp)
@@ -103,7 +97,7 @@ class TeacherCacheWriter:
             found += [f"{here.name}: {line}" for line in here.differences(there)]
         if found:
             raise TeacherCacheError(
-                f"{self._partial} was begun for something else: {'; '.join(found)}. {remedy}"
+                f"{self._file.path} was begun for something else: {'; '.join(found)}. {remedy}"
             )
 
     @property
@@ -156,8 +150,4 @@ class TeacherCacheWriter:
             if isinstance(array, np.memmap):  # an empty one is none
                 array.flush()
         del self._arrays, self._done  # no memory map while HDF5 writes
-        with h5py.File(self._partial, "r+") as file:
-            file.attrs["complete"] = True
-            file.flush()
-        os.replace(self._partial, self.path)
-        self._lock.release()
+        self._file.finish()

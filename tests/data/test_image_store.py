@@ -1,6 +1,8 @@
 """The image store: round trips, resumption, readers in other processes, and every error message."""
 
+import errno
 import json
+import os
 import pickle
 from dataclasses import asdict, replace
 
@@ -9,8 +11,10 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
+from caf_dkd_plugin.data import image_store_writer
 from caf_dkd_plugin.data.image_store import Description, ImageStore, ImageStoreError, partial_path
 from caf_dkd_plugin.data.image_store_writer import ROWS_PER_BLOCK, ImageStoreWriter
+from caf_dkd_plugin.data.unfinished_file import UnfinishedFile
 
 ABOUT = Description("resnet18", "grid", "none", "0" * 64, "resized")
 
@@ -159,6 +163,67 @@ def test_missing_rows_may_be_left_out(path):
     assert [file.name for file in path.parent.iterdir()] == ["store.h5"]
 
 
+@pytest.fixture
+def kill_at(monkeypatch):
+    """A function that makes the n-th call of `owner.name` from now on the process's last."""
+
+    def kill_at(owner, name, number):
+        known, calls = getattr(owner, name), []
+
+        def killed(*arguments):
+            calls.append(name)
+            if len(calls) == number:
+                raise KeyboardInterrupt
+            return known(*arguments)
+
+        monkeypatch.setattr(owner, name, killed)
+
+    return kill_at
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "number"),
+    [
+        (ImageStoreWriter, "write", 2),
+        (image_store_writer, "_block_hashes", 1),
+        (os, "replace", 1),
+        (os, "replace", 2),
+        (os, "replace", 3),
+    ],
+)
+def test_killed_while_rows_are_left_out_it_goes_on_where_it_was(
+    path, kill_at, monkeypatch, owner, name, number
+):
+    rows = make_rows(2 * ROWS_PER_BLOCK)
+    kept = [row for row in range(len(rows)) if row % 7]
+    arguments = (path, make_ids(len(rows)), (3, 4), "float16", ABOUT)
+    writer = ImageStoreWriter(*arguments)
+    writer.write(kept, rows[kept])
+    kill_at(owner, name, number)
+    with pytest.raises(KeyboardInterrupt):
+        writer.finish(skip_missing=True)
+    monkeypatch.undo()
+    assert not path.exists()
+    writer = ImageStoreWriter(*arguments)
+    assert np.flatnonzero(writer.rows_done).tolist() == kept
+    writer.write([0], rows[[0]])  # repaired in the meantime
+    assert writer.finish(skip_missing=True) == len(kept) + 1
+    store = ImageStore(path)
+    np.testing.assert_array_equal(store.read(range(len(store))), rows[[0, *kept]])
+    assert store.problems() == []
+    assert [file.name for file in path.parent.iterdir()] == ["store.h5"]
+
+
+def test_killed_after_rows_were_left_out_the_store_is_finished(path, kill_at):
+    writer = ImageStoreWriter(path, make_ids(3), (3, 4), "float16", ABOUT)
+    writer.write([0, 2], make_rows(2))
+    kill_at(UnfinishedFile, "discard", 1)
+    with pytest.raises(KeyboardInterrupt):
+        writer.finish(skip_missing=True)
+    assert len(ImageStore(path)) == 2
+    assert ImageStore(path).problems() == []
+
+
 def test_leaving_out_every_row_is_refused(path):
     writer = ImageStoreWriter(path, make_ids(3), (3, 4), "float16", ABOUT)
     with pytest.raises(ImageStoreError, match="not one row was written"):
@@ -189,6 +254,36 @@ def test_going_on_with_other_settings_is_refused(path, changed, message):
     ImageStoreWriter(**arguments)
     with pytest.raises(ImageStoreError, match=f"begun with other settings: .*{message}.*Delete"):
         ImageStoreWriter(**{**arguments, **changed})
+
+
+# No room
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system reserves no room")
+def test_an_unfinished_store_has_the_room_of_the_finished_one(path):
+    ImageStoreWriter(path, make_ids(500), (49, 16), "float32", ABOUT)
+    status = partial_path(path).stat()
+    assert status.st_blocks * 512 >= status.st_size > 500 * 49 * 16 * 4
+
+
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("os.posix_fallocate", OSError(errno.ENOSPC, "No space left\non device")),
+        (
+            f"{image_store_writer.__name__}.create_contiguous",
+            RuntimeError("No space left\non device"),
+        ),
+    ],
+)
+def test_a_full_disk_is_said_in_one_line_and_nothing_stays(path, monkeypatch, where, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(where, fail, raising=False)
+    with pytest.raises(OSError, match=r"^.*store\.h5 .*No space left on device\. Free .*\.$"):
+        ImageStoreWriter(path, make_ids(3), (3, 4), "float16", ABOUT)
+    assert [file.name for file in path.parent.iterdir()] == ["store.h5.lock"]
 
 
 # What a writer refuses

@@ -63,9 +63,10 @@ def test_a_forked_process_reads_at_its_own_place(rows, array):
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-def test_a_row_that_is_not_there_is_an_error(rows):
-    with pytest.raises(IndexError, match="40"):
-        rows.read([3, 40])
+@pytest.mark.parametrize("row", [-1, 40])
+def test_a_row_that_is_not_there_is_an_error(rows, row):
+    with pytest.raises(IndexError, match=rf"^row {row} of .*rows, which has 40 rows$"):
+        rows.read([3, row])
 
 
 def test_a_file_that_was_cut_short_is_an_error(array, tmp_path, monkeypatch):

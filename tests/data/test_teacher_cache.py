@@ -42,8 +42,8 @@ def path(tmp_path):
     return tmp_path / "teacher.h5"
 
 
-def write(path, lines=range(5), finish=True, texts=TEXTS, stamp=STAMP):
-    writer = TeacherCacheWriter(path, texts, LENGTHS, stamp, lambda: SHAPE)
+def write(path, lines=range(5), finish=True, texts=TEXTS, stamp=STAMP, overwrite=False):
+    writer = TeacherCacheWriter(path, texts, LENGTHS, stamp, lambda: SHAPE, overwrite)
     for line in lines:
         writer.write(line, **said(line))
     if finish:
@@ -159,6 +159,19 @@ def test_an_unfinished_cache_of_something_else_is_kept(path, field, value, words
         TeacherCacheWriter(path, TEXTS, LENGTHS, stamp, lambda: SHAPE)
     with pytest.raises(TeacherCacheError, match="2 texts there, 1 now"):
         TeacherCacheWriter(path, TEXTS[:1], LENGTHS[:2], STAMP, lambda: SHAPE)
+
+
+def test_an_unfinished_cache_of_something_else_may_be_replaced(path):
+    write(path, [0], finish=False)
+    stamp = dataclasses.replace(STAMP, source_lang="fr")
+    writer = write(path, [], finish=False, stamp=stamp, overwrite=True)
+    assert not writer.lines_done.any()
+    write(path, [1], finish=False, stamp=stamp)
+    writer = write(path, [], finish=False, stamp=stamp, overwrite=True)
+    assert writer.lines_done.tolist() == [False, True, False, False, False]  # the same: it goes on
+    partial_path(path).write_text("text")
+    write(path, overwrite=True)
+    assert TeacherCache(path).stamp == STAMP
 
 
 def test_a_line_must_have_its_tokens_and_no_nan(path):

@@ -269,20 +269,30 @@ def test_the_script_names_what_it_cannot_use(run, tmp_path, teacher):
 # -- going on -------------------------------------------------------------------------------------
 
 
-def test_an_interrupted_run_goes_on_and_ends_the_same(run, cache, tmp_path, monkeypatch):
+@pytest.fixture
+def interrupt(run, monkeypatch):
+    """Run the script and interrupt it after 20 lines."""
+
+    def interrupt():
+        write, calls = TeacherCacheWriter.write, []
+
+        def interrupted(self, line, **values):
+            if len(calls) == 20:
+                raise KeyboardInterrupt
+            calls.append(line)
+            write(self, line, **values)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(TeacherCacheWriter, "write", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                run()
+
+    return interrupt
+
+
+def test_an_interrupted_run_goes_on_and_ends_the_same(run, interrupt, cache, tmp_path):
     run(output=tmp_path / "whole.h5")
-    write, calls = TeacherCacheWriter.write, []
-
-    def interrupted(self, line, **values):
-        if len(calls) == 20:
-            raise KeyboardInterrupt
-        calls.append(line)
-        write(self, line, **values)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TeacherCacheWriter, "write", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            run()
+    interrupt()
     assert partial_path(cache).exists()
     assert "going on: 20 of 64 lines are done" in run()[1]
     assert cache.read_bytes() == (tmp_path / "whole.h5").read_bytes()
@@ -296,6 +306,15 @@ def test_a_finished_cache_of_something_else_is_kept(run, cache):
     assert code == 1
     assert "exists: the best 8 symbols there, 4 now. Write to another file, or" in error
     assert cache.read_bytes() == before
+    assert run("--topk", "4", "--overwrite")[0] == 0
+    assert TeacherCache(cache).stamp.top_k == 4
+
+
+def test_an_unfinished_cache_of_something_else_is_kept_too(run, interrupt, cache):
+    interrupt()
+    code, _, error = run("--topk", "4")
+    assert code == 1
+    assert "was begun for something else: the best 8 symbols there, 4 now" in error
     assert run("--topk", "4", "--overwrite")[0] == 0
     assert TeacherCache(cache).stamp.top_k == 4
 

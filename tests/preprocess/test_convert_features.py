@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from caf_dkd_plugin.data import one_writer
 from caf_dkd_plugin.data.image_store import ImageStore, partial_path
 from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
 from caf_dkd_plugin.modules.visual_backbone import VisualBackbone
@@ -379,6 +380,24 @@ def test_an_unfinished_store_with_other_settings_is_kept(run, write, listed, out
 
 
 # What is refused
+
+
+def test_an_output_that_cannot_be_written(run, refused, write, listed, output, monkeypatch):
+    def taken(*arguments):
+        raise BlockingIOError
+
+    arguments = [write("a.npy", draw(6, 8))], [listed(NAMES)]
+    with monkeypatch.context() as patched:
+        patched.setattr(one_writer.fcntl, "lockf", taken)
+        message = refused(*arguments)
+    assert message.startswith(f"another process is writing {output}. Wait")
+    output.mkdir()
+    assert "is a folder; an image store is a file" in refused(*arguments)
+    (output / "file").write_text("text")
+    code, _, error = run(*arguments, "--output", output / "file" / "store.h5")
+    assert code == 1
+    assert "error: [Errno " in error
+    assert str(output / "file") in error
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import torch
 import torchvision
 from PIL import Image
 
+from caf_dkd_plugin.data import image_store_writer, one_writer
 from caf_dkd_plugin.data.image_store import ImageStore, ImageStoreError, partial_path
 from caf_dkd_plugin.data.joined_stores import open_stores
 from caf_dkd_plugin.data.pictures import resizing_in_words
@@ -283,12 +284,12 @@ def with_broken(pictures):
     return pictures
 
 
-def test_broken_files_are_all_named_and_the_store_stays_unfinished(run, with_broken, output):
+def test_broken_files_are_named_and_the_store_stays_unfinished(run, with_broken, output):
     code, _, error = run(with_broken)
     assert code == 1
-    assert "3 of 11 files are not readable pictures:" in error
-    for name in ("4.png", "5.png", "notes.txt"):
-        assert f"\n  {name}: " in error
+    assert "error: 3 of 11 files are not readable pictures: 4.png (" in error
+    for name in ("5.png", "notes.txt"):
+        assert f"), {name} (" in error
     assert "--skip-broken" in error
     assert not output.exists()
     with pytest.raises(ImageStoreError, match=r"is unfinished \(8 of 11 rows\)"):
@@ -308,12 +309,43 @@ def test_after_a_repair_the_run_goes_on_to_the_same_end(run, pictures, album, ou
 def test_broken_files_may_be_left_out(run, with_broken, output):
     code, said, _ = run(with_broken, "--skip-broken")
     assert code == 0
-    assert "left out 3 of 11 files, not readable as pictures:" in said
-    for name in ("4.png", "5.png", "notes.txt"):
-        assert f"\n  {name}: " in said
+    assert "left out 3 of 11 files, not readable as pictures: 4.png (" in said
+    for name in ("5.png", "notes.txt"):
+        assert f"), {name} (" in said
     store = ImageStore(output)
     assert store.ids == [*(f"{number}.png" for number in (0, 1, 2, 3, 6, 7, 8)), "sub/ä 1.jpg"]
     assert store.problems() == []
+
+
+def test_of_many_broken_files_the_first_are_named(run, pictures):
+    for number in range(7):
+        (pictures / f"{number}.png").write_bytes(b"")
+    code, _, error = run(pictures)
+    assert code == 1
+    assert "7 of 10 files are not readable pictures: 0.png (" in error
+    assert "), 4.png (" in error
+    assert "), .... The others are done" in error
+    assert "5.png" not in error
+    said = run(pictures, "--skip-broken")[1]
+    assert "left out 7 of 10 files, not readable as pictures: 0.png (" in said
+    assert "5.png" not in said
+
+
+def test_killed_while_they_are_left_out_it_goes_on_where_it_was(
+    run, with_broken, output, monkeypatch
+):
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(image_store_writer, "_block_hashes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(with_broken, "--skip-broken")
+    code, said, _ = run(with_broken, "--skip-broken")
+    assert code == 0
+    assert "going on: 6 of 11 images are done" in said  # the batches without a broken file
+    assert len(ImageStore(output)) == 8
+    assert [path.name for path in output.parent.iterdir()] == ["store.h5"]
 
 
 def test_what_was_left_out_is_looked_at_again(run, with_broken, album, output):
@@ -328,12 +360,19 @@ def test_what_was_left_out_is_looked_at_again(run, with_broken, album, output):
     assert "1 images not in it: 5.png" in error
 
 
-def test_a_listed_picture_that_is_not_there_counts_as_broken(run, album, tmp_path):
-    (tmp_path / "a.images").write_text("0.png\nlost.png\n")
-    code, _, error = run(album, "--list", str(tmp_path / "a.images"))
+def test_listed_pictures_that_are_not_there_are_said_at_once(run, album, output, tmp_path):
+    lost = [f"lost{number}.png" for number in range(7)]
+    (tmp_path / "a.images").write_text("0.png\n" + "".join(f"{name}\n" for name in lost))
+    listed = ["--list", str(tmp_path / "a.images")]
+    code, _, error = run(album, *listed)
     assert code == 1
-    assert "1 of 2 files are not readable pictures:\n  lost.png: " in error
-    assert "No such file" in error
+    first = ", ".join(lost[:5])
+    assert error.startswith(f"error: 7 of the 8 listed pictures are not in {album}: {first}, ...")
+    assert "--skip-broken" in error
+    assert error.count("\n") == 1
+    assert not output.parent.exists()
+    assert run(album, *listed, "--skip-broken")[0] == 0
+    assert ImageStore(output).ids == ["0.png"]
 
 
 # What cannot begin
@@ -355,6 +394,28 @@ def test_a_bad_backbone_is_one_line_of_error(run, album):
     code, _, error = run(album, "--backbone", "resnet81")
     assert code == 1
     assert error.startswith("error: torchvision has no classification network 'resnet81'")
+    assert error.count("\n") == 1
+
+
+def test_an_output_that_cannot_be_written_is_one_line_of_error(run, album, tmp_path):
+    (tmp_path / "file").write_text("text")
+    code, _, error = run(album, "--output", str(tmp_path / "file" / "store.h5"))
+    assert code == 1
+    assert error.startswith("error: [Errno ")
+    assert str(tmp_path / "file") in error
+    assert error.count("\n") == 1
+
+
+def test_an_output_that_another_program_writes_is_one_line_of_error(
+    run, album, output, monkeypatch
+):
+    def taken(*arguments):
+        raise BlockingIOError
+
+    monkeypatch.setattr(one_writer.fcntl, "lockf", taken)
+    code, _, error = run(album)
+    assert code == 1
+    assert error.startswith(f"error: another process is writing {output}. Wait")
     assert error.count("\n") == 1
 
 

@@ -709,6 +709,17 @@ def test_a_file_as_output_is_refused(run, plain, output):
     assert "is a file; give a folder" in run(plain)[2]
 
 
+@pytest.mark.parametrize("options", [(), ("--overwrite",)])
+def test_an_output_that_cannot_be_written_is_named(run, plain, tmp_path, options):
+    write_lines(tmp_path / "file", [])
+    output = tmp_path / "file" / "x"
+    code, _, error = run(plain, *options, output=output)
+    assert code == 1
+    assert error.startswith(f"error: --output {output} cannot be written: ")
+    assert "Not a directory" in error
+    assert error.count("\n") == 1
+
+
 def test_what_a_killed_run_left_is_cleared(run, plain, output):
     write_lines(output.with_name("en-de.partial") / "pieces" / "train.en", ["old"])
     assert run(plain)[0] == 0
