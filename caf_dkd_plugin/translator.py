@@ -21,6 +21,7 @@ from fairseq.dataclass.configs import GenerationConfig
 from PIL import Image
 from torch import Tensor
 
+from .data.image_ids import PathLike
 from .data.joined_stores import Images, JoinedStores
 from .data.multimodal_dataset import MultimodalDataset
 from .data.photographs import PhotographReader, Photographs
@@ -29,7 +30,6 @@ from .distillation.teacher import reads_images
 from .tasks.multimodal_translation import MultimodalTranslationTask
 from .trained_models import load_models
 
-PathLike = Union[str, "os.PathLike[str]"]
 SentenceImage = Union[None, str, "os.PathLike[str]", Image.Image]
 """the id of an image of the store, the path of a photograph, an open picture, or no image"""
 

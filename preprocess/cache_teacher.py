@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from caf_dkd_plugin.command_line import not_negative, positive
 from caf_dkd_plugin.data.dictionaries import symbols_sha256
-from caf_dkd_plugin.data.image_store import PathLike
+from caf_dkd_plugin.data.image_ids import PathLike
 from caf_dkd_plugin.data.joined_stores import Images
 from caf_dkd_plugin.data.split_files import split_files
 from caf_dkd_plugin.data.taught_dataset import texts_of

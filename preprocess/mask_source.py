@@ -51,6 +51,7 @@ from caf_dkd_plugin.evaluation.masked_words import (
     spellings,
     write_masked_words,
 )
+from caf_dkd_plugin.problems import print_problems
 
 PLACEHOLDER = "vvv"
 LINK = "images"
@@ -347,8 +348,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         mask(args)
     except PreparationError as error:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
+        print_problems(error)
         return 1
     except OSError as error:  # those of the inputs are PreparationErrors
         print(

@@ -1,11 +1,12 @@
-"""The error of prepare_multi30k.py and of the modules beside it."""
+"""The error of the scripts that prepare text."""
 
-from typing import Sequence
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from caf_dkd_plugin.problems import ProblemsError
 
 
-class PreparationError(ValueError):
+class PreparationError(ProblemsError):
     """Something is wrong with the input; `problems` has one line each."""
-
-    def __init__(self, problems: Sequence[str]):
-        super().__init__("\n".join(problems))
-        self.problems = list(problems)

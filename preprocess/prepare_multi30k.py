@@ -44,6 +44,7 @@ from sentencepiece_model import (
 )
 
 from caf_dkd_plugin.data.image_ids import write_image_ids
+from caf_dkd_plugin.problems import print_problems
 
 
 def write_table(
@@ -205,8 +206,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         prepare(args)
     except PreparationError as error:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
+        print_problems(error)
         return 1
     except OSError as error:  # those of the inputs are PreparationErrors
         print(

@@ -35,6 +35,7 @@ from multi30k_release import read_lines
 from preparation_error import PreparationError
 
 from caf_dkd_plugin.command_line import destination_problems, not_negative, positive
+from caf_dkd_plugin.problems import print_problems
 from caf_dkd_plugin.whole_file import whole_file
 
 COPIES = 60
@@ -229,8 +230,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         write_sentences(parse_args(argv))
     except PreparationError as error:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
+        print_problems(error)
         return 1
     return 0
 

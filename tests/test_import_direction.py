@@ -18,10 +18,11 @@ ALLOWED = {
         "checkpoints",
         "data",
         "gpu_waits",
+        "problems",
     },  # the teacher is a checkpoint, and must agree
-    "data": {"modules"},  # photographs are read by a backbone
-    "evaluation": {"command_line", "data", "trained_models", "whole_file"},
-    "checkpoints": {"command_line", "data", "whole_file"},  # they compare dictionaries
+    "data": {"modules", "problems"},  # photographs are read by a backbone
+    "evaluation": {"command_line", "data", "problems", "trained_models", "whole_file"},
+    "checkpoints": {"command_line", "data", "problems", "whole_file"},  # they compare dictionaries
 }
 NO_FAIRSEQ = [
     "modules/",
@@ -46,6 +47,7 @@ NO_FAIRSEQ = [
     "freed_memory.py",
     "gpu_waits.py",
     "learning_rates.py",
+    "problems.py",
     "whole_file.py",
     "checkpoints/",
     "evaluation/attention_plot.py",

@@ -9,7 +9,6 @@ and loads no checkpoint on torch >= 2.6.
 
 import argparse
 import re
-import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
@@ -20,6 +19,7 @@ from torch import Tensor
 from ..command_line import destination_problems, positive
 from ..data.dictionaries import first_difference
 from ..data.image_ids import in_short
+from ..problems import print_problems
 from ..whole_file import whole_file
 from .load import CheckpointError, load_checkpoint
 
@@ -206,8 +206,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             paths = newest(paths[0], UPDATES, args.num_update_checkpoints, bound)
         write_average(paths, args.output)
     except CheckpointError as error:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
+        print_problems(error)
         return 1
     print(f"wrote {args.output}, the mean of {len(paths)}: {', '.join(map(str, paths))}")
     return 0

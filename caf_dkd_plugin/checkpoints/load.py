@@ -2,19 +2,16 @@
 
 import os
 import zipfile
-from typing import Any, Dict, List, Union
+from typing import Any, Dict
 
 import torch
 
-PathLike = Union[str, "os.PathLike[str]"]
+from ..data.image_ids import PathLike
+from ..problems import ProblemsError
 
 
-class CheckpointError(ValueError):
+class CheckpointError(ProblemsError):
     """Checkpoints cannot be used; `problems` has one line each."""
-
-    def __init__(self, problems: List[str]):
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 def load_checkpoint(path: PathLike) -> Dict[str, Any]:

@@ -22,23 +22,20 @@ The rows lie contiguous and preallocated (see :mod:`.contiguous_hdf5`).
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import h5py
 import numpy as np
 
-from .image_ids import in_short
+from .image_ids import PathLike, in_short
 from .stored_rows import StoredRows
 
 FORMAT_NAME = "caf-dkd image store"
 FORMAT_VERSION = 1
 FEATURES = "features"
 IMAGES = "images"
-
-PathLike = Union[str, "os.PathLike[str]"]
 
 
 class ImageStoreError(ValueError):

@@ -10,8 +10,8 @@ from typing import List, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
 
-from .image_ids import in_short
-from .image_store import Description, ImageStore, ImageStoreError, PathLike
+from .image_ids import PathLike, in_short
+from .image_store import Description, ImageStore, ImageStoreError
 
 
 class Images(Protocol):

@@ -13,15 +13,13 @@ from typing import List, NamedTuple, Sequence, TypeVar
 from fairseq.data import data_utils, indexed_dataset
 from fairseq.tasks.translation import TranslationConfig
 
+from ..problems import ProblemsError
+
 Line = TypeVar("Line")
 
 
-class SplitError(ValueError):
+class SplitError(ProblemsError):
     """A split cannot be used as it is; `problems` has one line each."""
-
-    def __init__(self, problems: List[str]):
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 class SplitFiles(NamedTuple):

@@ -34,7 +34,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import h5py
 import numpy as np
 
-from .image_store import PathLike, partial_path
+from .image_ids import PathLike
+from .image_store import partial_path
 from .stored_rows import StoredRows
 
 FORMAT_NAME = "caf-dkd teacher cache"

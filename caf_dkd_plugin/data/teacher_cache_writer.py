@@ -12,7 +12,7 @@ from typing import Callable, Sequence, Tuple
 import numpy as np
 
 from .contiguous_hdf5 import create_contiguous
-from .image_store import PathLike
+from .image_ids import PathLike
 from .teacher_cache import (
     ARRAYS,
     FORMAT_NAME,

@@ -9,7 +9,8 @@ from typing import Callable, Iterator
 import h5py
 import numpy as np
 
-from .image_store import PathLike, partial_path
+from .image_ids import PathLike
+from .image_store import partial_path
 from .one_writer import OneWriter
 
 

@@ -18,6 +18,7 @@ from ..data.dictionaries import first_difference, symbols
 from ..data.image_format import disagreements, format_of_model
 from ..data.joined_stores import Images
 from ..gpu_waits import is_slow_to_look_at
+from ..problems import ProblemsError
 
 
 class Student(NamedTuple):
@@ -36,12 +37,8 @@ class Student(NamedTuple):
     """the image store; None also where it cannot be opened"""
 
 
-class TeacherError(ValueError):
+class TeacherError(ProblemsError):
     """A teacher cannot teach this student; `problems` has one line each."""
-
-    def __init__(self, problems: List[str]):
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 class Member(NamedTuple):

@@ -24,12 +24,12 @@ from ..command_line import destination_problems
 from ..data.image_ids import in_short, read_image_ids
 from ..data.joined_stores import Images
 from ..data.split_images import NO_IMAGE
+from ..problems import noted, print_problems
 from ..whole_file import write_json
 from .binomial_interval import wilson_interval
 from .image_reader import ImageReader, add_reader_options, first_folder, load_image_reader
 from .log_probability import surprisal
 from .outputs import read_lines
-from .problems import noted, print_problems
 
 IMAGE_ORDER = "img.order"
 PIECES = "sentencepiece.model"

@@ -17,9 +17,9 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from tqdm import tqdm
 
 from ..command_line import destination_problems
+from ..problems import noted, print_problems
 from ..whole_file import write_json
 from .outputs import read_text, read_translations
-from .problems import noted, print_problems
 from .scores import REPORTED, TOKENISED, bootstrap_signature, paired_bootstrap, score
 
 HEADINGS = {"bleu": "BLEU", "chrf": "chrF", TOKENISED: "tokenised BLEU"}

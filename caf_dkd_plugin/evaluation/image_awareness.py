@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ..command_line import destination_problems, not_negative, positive
 from ..data.split_files import split_files
 from ..data.split_images import NO_IMAGE, image_rows, read_split_ids
+from ..problems import noted, print_problems
 from ..whole_file import write_json
 from .awareness_report import Outcome, figures, table
 from .beam_search import joining, translate
@@ -25,7 +26,6 @@ from .image_reader import ImageReader, add_reader_options, first_folder, load_im
 from .log_probability import surprisal
 from .masked_words import MaskedWord, read_masked_words
 from .outputs import SHOWN, foreign_sentences, leftovers, read_text
-from .problems import noted, print_problems
 
 
 class Sentences(NamedTuple):

@@ -15,8 +15,8 @@ from fairseq.data import FairseqDataset, LanguagePairDataset
 from ..command_line import positive
 from ..data.joined_stores import Images, open_stores
 from ..data.multimodal_dataset import MultimodalDataset
+from ..problems import noted
 from ..trained_models import load_models
-from .problems import noted
 
 
 class ImageReader(NamedTuple):

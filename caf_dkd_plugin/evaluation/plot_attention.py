@@ -23,11 +23,11 @@ from ..data.multimodal_dataset import MultimodalDataset
 from ..data.pictures import load_picture
 from ..data.split_files import split_files
 from ..data.split_images import image_rows, read_split_ids
+from ..problems import noted, print_problems
 from ..whole_file import whole_file
 from .attention_plot import PANEL_SIZE, heading, plot_attention, stack, whole_words
 from .beam_search import joining, translate
 from .image_reader import ImageReader, first_folder, load_image_reader
-from .problems import noted, print_problems
 
 WORDS_IN_A_ROW = 6
 """panels beside the photograph; more words go into more rows, each with the photograph"""

@@ -63,6 +63,7 @@ from substitute_words import COPIES
 
 from caf_dkd_plugin.command_line import positive
 from caf_dkd_plugin.data.one_writer import OneWriter, OtherWriterError
+from caf_dkd_plugin.problems import print_problems
 
 WORK = Path("multi30k/experiment")
 SMOKE_WORK = Path("multi30k/smoke")
@@ -257,8 +258,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         return run(args)
     except (ExperimentError, PreparationError) as error:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
+        print_problems(error)
         return 1
     except OtherWriterError as error:
         print(f"error: {error}", file=sys.stderr)

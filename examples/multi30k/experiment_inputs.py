@@ -36,6 +36,7 @@ from step_commands import SOURCE, TARGET
 
 from caf_dkd_plugin.data.image_store import ImageStoreError
 from caf_dkd_plugin.data.joined_stores import Images, open_stores
+from caf_dkd_plugin.problems import ProblemsError
 
 VAL_IMAGES = "val_images"
 """a second validation set, of lines with an image only, which a partial copy has whose val lacks most
@@ -44,12 +45,8 @@ SMOKE_EPOCHS = 2
 """of every training with --smoke"""
 
 
-class ExperimentError(ValueError):
+class ExperimentError(ProblemsError):
     """The experiment cannot be run like this; `problems` has one line each."""
-
-    def __init__(self, problems: Sequence[str]):
-        super().__init__("\n".join(problems))
-        self.problems = list(problems)
 
 
 class Inputs(NamedTuple):

@@ -35,14 +35,11 @@ from fairseq_output import (
 )
 
 from caf_dkd_plugin.data.image_ids import ImageIdsError, read_image_ids, write_image_ids
+from caf_dkd_plugin.problems import ProblemsError, print_problems
 
 
-class PairsError(ValueError):
+class PairsError(ProblemsError):
     """No training pairs can be made of this; `problems` has one line each."""
-
-    def __init__(self, problems: Sequence[str]):
-        super().__init__("\n".join(problems))
-        self.problems = list(problems)
 
 
 class Inputs(NamedTuple):
@@ -251,8 +248,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         write_pairs(make_pairs(read_inputs(args), args.drop_empty), args)
     except PairsError as error:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
+        print_problems(error)
         return 1
     return 0
 

@@ -2,7 +2,15 @@
 
 import contextlib
 import sys
-from typing import Iterator, List
+from typing import Iterator, List, Sequence
+
+
+class ProblemsError(ValueError):
+    """Something cannot be used as it is; `problems` has one line each, and so has the message."""
+
+    def __init__(self, problems: Sequence[str]):
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
 
 
 @contextlib.contextmanager
