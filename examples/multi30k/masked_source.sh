@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Does the student look when the text does not say it? Mask the colours in the English text, train on
 # 5,000 such pairs with their images, and count how many masked words come back with the right image,
-# with wrong ones and without (Caglayan et al. 2019). Run from the repository's root, after prepare.sh.
+# with wrong ones and without (Caglayan et al. 2019). The student first learns to translate the same
+# pairs with their colours and without images: one that has never read a colour does not learn to read
+# it off a picture. Run from the repository's root, after prepare.sh.
 set -euo pipefail
 
 ROOT=${MULTI30K_ROOT:?the folder of Multi30k}
@@ -16,46 +18,72 @@ PYTHON=${PYTHON:-python}
 
 $PYTHON preprocess/mask_source.py --root "$ROOT" --source en --target de --mask $MASK --output "$OUT/root"
 
-# The subwords are those of the whole masked text, in which the placeholder is a piece.
+# The subwords are those of the whole text, as it is and masked: colours and the placeholder are pieces.
 $PYTHON preprocess/prepare_multi30k.py \
-    --root "$OUT/root" \
+    --root "$ROOT" \
     --source en \
     --target de \
     --vocab-size 2000 \
-    --output "$OUT/data-full"
+    --output "$OUT/unmasked-full"
+mkdir -p "$OUT/both/text"
+for lang in en de; do
+    cat "$OUT/unmasked-full/text/train.$lang" "$OUT/root/text/train.$lang" > "$OUT/both/text/train.$lang"
+done
 $PYTHON preprocess/prepare_multi30k.py \
-    --root "$OUT/root" \
+    --root "$OUT/both" \
     --source en \
     --target de \
-    --subset "$SUBSET" \
-    --sentencepiece "$OUT/data-full/sentencepiece.model" \
-    --source-dictionary "$OUT/data-full/dict.en.txt" \
-    --target-dictionary "$OUT/data-full/dict.de.txt" \
-    --output "$OUT/data"
+    --vocab-size 2000 \
+    --output "$OUT/data-both"
+for text in unmasked masked; do
+    if [[ $text == masked ]]; then root=$OUT/root; else root=$ROOT; fi
+    $PYTHON preprocess/prepare_multi30k.py \
+        --root "$root" \
+        --source en \
+        --target de \
+        --subset "$SUBSET" \
+        --sentencepiece "$OUT/data-both/sentencepiece.model" \
+        --source-dictionary "$OUT/data-both/dict.en.txt" \
+        --target-dictionary "$OUT/data-both/dict.de.txt" \
+        --output "$OUT/$text"
+done
 
-split_of() { awk -F '\t' -v name="$1" '$2 == name { print $1 }' "$OUT/data/splits.tsv"; }
+split_of() { awk -F '\t' -v name="$1" '$2 == name { print $1 }' "$OUT/masked/splits.tsv"; }
 test=$(split_of "$TEST")
-if [[ -z $test ]]; then echo "error: TEST=$TEST is none of the sets of $OUT/data/splits.tsv" >&2; exit 1; fi
+if [[ -z $test ]]; then echo "error: TEST=$TEST is none of the sets of $OUT/masked/splits.tsv" >&2; exit 1; fi
 
-# Image settings are chosen on val_images, of which every line has its image; where there is none, on val.
+# Settings are chosen on val_images, of which every line has its image; where there is none, on val.
 valid=$(split_of val_images)
-fairseq-train "$OUT/data" \
+fairseq-train "$OUT/unmasked" \
+    --user-dir caf_dkd_plugin \
+    --task multimodal_translation \
+    --source-lang en \
+    --target-lang de \
+    $(sed 's/#.*//' "$CONFIGS/masked-source.options") \
+    --valid-subset "${valid:-valid}" \
+    --seed "$SEED" \
+    --save-dir "$OUT/unmasked-student$SEED" \
+    --log-format simple \
+    --log-interval 100
+
+fairseq-train "$OUT/masked" \
     --user-dir caf_dkd_plugin \
     --task multimodal_translation \
     --source-lang en \
     --target-lang de \
     --image-h5 "$WORK/images.h5" \
-    $(sed 's/#.*//' "$CONFIGS/masked-source.options") \
+    --init-from "$OUT/unmasked-student$SEED/checkpoint_best.pt" \
+    $(sed 's/#.*//' "$CONFIGS/masked-source.options" "$CONFIGS/masked-source-images.options") \
     --valid-subset "${valid:-valid}" \
     --seed "$SEED" \
-    --save-dir "$OUT/student" \
+    --save-dir "$OUT/student$SEED" \
     --log-format simple \
     --log-interval 100 \
     "$@"
 
-$PYTHON -m caf_dkd_plugin image-awareness "$OUT/data" \
-    --path "$OUT/student/checkpoint_best.pt" \
+$PYTHON -m caf_dkd_plugin image-awareness "$OUT/masked" \
+    --path "$OUT/student$SEED/checkpoint_best.pt" \
     --gen-subset "$test" \
     --image-h5 "$WORK/images.h5" \
     --masked-words "$OUT/root/text/$TEST.masked.jsonl" \
-    --json "$OUT/awareness.json"
+    --json "$OUT/awareness$SEED.json"
