@@ -1,4 +1,4 @@
-"""The commands of README.md, docs/ and examples/ parse, and what they name exists."""
+"""The commands of README.md, docs/ and examples/ parse, what they name exists, links lead somewhere."""
 
 import argparse
 import contextlib
@@ -221,6 +221,44 @@ def test_readme_shows_every_fairseq_command():
     assert set(PARSERS) <= names
 
 
+# -- links ----------------------------------------------------------------------------------------
+
+
+def anchors_of(page: Path) -> List[str]:
+    """What a page's headings are called in links, as GitHub does it."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings]
+
+
+def dead_links(page: Path, text: str) -> List[str]:
+    """The links of a page's text to files or headings that are not there."""
+    dead = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"\w+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in anchors_of(target)):
+            dead.append(link)
+    return dead
+
+
+@pytest.mark.parametrize("page", [pytest.param(p, id=str(p.relative_to(ROOT))) for p in PAGES])
+def test_every_link_leads_somewhere(page):
+    assert not dead_links(page, page.read_text())
+
+
+def test_a_dead_link_is_noticed():
+    text = "[a](LICENSE) [b](#two-commands) [c](docs/none.md) [d](docs/options.md#none) [e](#none)"
+    assert dead_links(ROOT / "README.md", text) == ["docs/none.md", "docs/options.md#none", "#none"]
+
+
+def test_every_page_is_in_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    assert [page for page in ROOT.glob("docs/*.md") if f"](docs/{page.name})" not in readme] == []
+
+
 # -- the reader of shell scripts itself -----------------------------------------------------------
 
 
@@ -278,9 +316,9 @@ def test_a_mistake_is_noticed(command, monkeypatch, capsys):
         (KDLabelSmoothedCrossEntropyCriterionConfig, LabelSmoothedCrossEntropyCriterionConfig),
     ],
 )
-def test_every_option_of_ours_is_in_the_readme(config, base):
+def test_every_option_of_ours_is_listed(config, base):
     """fairseq's --help does not list them."""
-    tables = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Options")[2]
+    tables = (ROOT / "docs/options.md").read_text(encoding="utf-8")
     own = config.__dataclass_fields__.keys() - base.__dataclass_fields__.keys()
     typed = {name for name in own if not str(getattr(config, name, "")).startswith("${")}
     missing = {name for name in typed if f"`{flag_of(name)}" not in tables}

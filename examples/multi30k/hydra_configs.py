@@ -4,7 +4,7 @@
 
 writes configs/teacher.yaml, and for each size configs/student-SIZE-text.yaml and
 configs/student-SIZE.yaml, which goes on from it with images: what train_teacher.sh and train_student.sh
-do with the paths of the README. A setting is changed in its option file, never there.
+do with the paths of docs/multi30k.md. A setting is changed in its option file, never there.
 """
 
 import argparse
