@@ -193,6 +193,11 @@ def cache(args: argparse.Namespace) -> None:
     store = task.image_store()
     student = task.as_student(store)._replace(max_positions=(0, 0))  # sentences are measured below
     teacher = load_teacher(args.teacher_path, args.teacher_data, student)
+    if store is not None and not teacher.reads_images:
+        raise ValueError(
+            f"--image-h5 {args.image_h5}: the teacher {args.teacher_path} reads no images, so its cache "
+            "is the same without. Leave --image-h5 out here; a student with images may learn from it."
+        )
     symbols = len(task.target_dictionary)
     if args.topk > symbols:
         raise ValueError(f"--topk {args.topk} is more than the {symbols} symbols of the target")

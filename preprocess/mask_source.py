@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from finished_folder import is_finished, move
 from multi30k_release import Split, find_layout, languages_of, read_lines, read_splits
-from preparation_error import PreparationError
+from preparation_error import PreparationError, exit_code
 from word_lists import Concept, read_word_lists, shipped_lists
 
 from caf_dkd_plugin.data.image_ids import ImageIdsError, read_image_ids, write_image_ids
@@ -51,7 +51,6 @@ from caf_dkd_plugin.evaluation.masked_words import (
     spellings,
     write_masked_words,
 )
-from caf_dkd_plugin.problems import print_problems
 
 PLACEHOLDER = "vvv"
 LINK = "images"
@@ -345,18 +344,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command; the exit code."""
     args = parse_args(argv)
-    try:
-        mask(args)
-    except PreparationError as error:
-        print_problems(error)
-        return 1
-    except OSError as error:  # those of the inputs are PreparationErrors
-        print(
-            f"error: --output {args.output} cannot be written: {error}. Give another folder.",
-            file=sys.stderr,
-        )
-        return 1
-    return 0
+    return exit_code(lambda: mask(args), args.output)
 
 
 if __name__ == "__main__":

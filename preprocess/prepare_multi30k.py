@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from binarised_text import binarise, count_unknown
 from finished_folder import is_finished, move
 from multi30k_release import LANGUAGES, Split, find_layout
-from preparation_error import PreparationError
+from preparation_error import exit_code
 from preparation_inputs import ROLES, Inputs, dictionary_option, read_inputs
 from sentencepiece_model import (
     MODEL,
@@ -44,7 +44,6 @@ from sentencepiece_model import (
 )
 
 from caf_dkd_plugin.data.image_ids import write_image_ids
-from caf_dkd_plugin.problems import print_problems
 
 
 def write_table(
@@ -203,18 +202,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command; the exit code."""
     args = parse_args(argv)
-    try:
-        prepare(args)
-    except PreparationError as error:
-        print_problems(error)
-        return 1
-    except OSError as error:  # those of the inputs are PreparationErrors
-        print(
-            f"error: --output {args.output} cannot be written: {error}. Give another folder.",
-            file=sys.stderr,
-        )
-        return 1
-    return 0
+    return exit_code(lambda: prepare(args), args.output)
 
 
 if __name__ == "__main__":

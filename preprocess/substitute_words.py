@@ -32,10 +32,9 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from multi30k_release import read_lines
-from preparation_error import PreparationError
+from preparation_error import PreparationError, exit_code
 
 from caf_dkd_plugin.command_line import destination_problems, not_negative, positive
-from caf_dkd_plugin.problems import print_problems
 from caf_dkd_plugin.whole_file import whole_file
 
 COPIES = 60
@@ -227,12 +226,8 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command; the exit code."""
-    try:
-        write_sentences(parse_args(argv))
-    except PreparationError as error:
-        print_problems(error)
-        return 1
-    return 0
+    args = parse_args(argv)
+    return exit_code(lambda: write_sentences(args), args.output)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,8 @@ def test_the_weighted_divergence_is_added_and_decays(given, begin, teacher):
     expected, size, _ = plain.step(0, 1, 2)
     batch = aligned.batch(0, 1, 2)
     _, extra = aligned.model(**batch["net_input"], need_maps=True)
-    _, maps, masks = aligned.task.teacher.answer(batch["net_input"], torch.float32, True)
+    heads = aligned.task.aligned_heads
+    _, maps, masks = aligned.task.teacher.answer(batch["net_input"], torch.float32, heads)
     parts = aligned.criterion.alignment(extra["maps"], extra["map_masks"], maps, masks, 0)
     assert list(parts) == ["cross", "fusion"]
     for epoch, weight in [(1, 2), (2, 1), (3, 0.5)]:
@@ -116,7 +117,8 @@ def test_the_gradient_goes_to_what_makes_the_attention(begin, teacher):
     training = begin(*ALONE, "--teacher-path", teacher.best, *ALIGNED)
     batch = training.batch(0, 1, 2)
     _, extra = training.model(**batch["net_input"], need_maps=True)
-    _, maps, masks = training.task.teacher.answer(batch["net_input"], torch.float32, True)
+    heads = training.task.aligned_heads
+    _, maps, masks = training.task.teacher.answer(batch["net_input"], torch.float32, heads)
     parts = training.criterion.alignment(extra["maps"], extra["map_masks"], maps, masks, 0)
     sum(parts.values()).backward()
     found = training.gradients()
@@ -156,15 +158,43 @@ def test_both_sides_see_the_same_token_under_a_column(begin, transformer):
     batch = training.batch(0, 1, 2, 3, 4)
     real = batch["net_input"]["src_tokens"].ne(training.task.source_dictionary.pad())
     assert not real.all()
-    _, maps, masks = training.task.teacher.answer(batch["net_input"], torch.float32, True)
-    _, extra = training.model(**batch["net_input"], need_maps=True)
+    teacher, (_, extra) = (
+        training.task.teacher,
+        training.model(**batch["net_input"], need_maps=True),
+    )
+    _, maps, masks = teacher.answer(batch["net_input"], torch.float32, ["cross"])
+    assert list(maps) == ["cross"]
     for found, keys in (
         (maps["cross"], masks["cross"][1]),
         (extra["maps"]["cross"], extra["map_masks"]["cross"][1]),
     ):
         assert torch.equal(keys, real)
         assert not found.masked_select(~real[:, None, None, :]).any()
-        assert found.masked_select(real[:, None, None, :]).gt(0).all()
+    # A sentence of its own has nothing but its own columns.
+    for row, place in enumerate(batch["id"].tolist()):
+        alone = training.batch(place)["net_input"]
+        size, words = alone["src_tokens"].size(1), alone["prev_output_tokens"].size(1)
+        assert torch.equal(alone["src_tokens"][0], batch["net_input"]["src_tokens"][row, :size])
+        theirs = teacher.answer(alone, torch.float32, ["cross"]).maps["cross"]
+        ours = training.model(**alone, need_maps=True)[1]["maps"]["cross"]
+        for found, one in ((maps["cross"], theirs), (extra["maps"]["cross"], ours)):
+            torch.testing.assert_close(found[row, :, :words, :size], one[0], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("aligner", ["rowmix", "conv", "mean"])
+@pytest.mark.parametrize("heads", ["2", "8"])
+def test_a_step_that_will_be_ignored_has_every_gradient(aligner, heads, begin, transformer):
+    """A process without a mini-batch takes any, and must see the graph that the others see."""
+    options = ("--a2d-families", "cross,fusion", "--a2d-aligner", aligner)
+    training = begin(
+        *(*BOTH, "--teacher-path", transformer.last, "--decoder-attention-heads", heads, *options)
+    )
+    assert training.task.aligned_heads["cross"] == (int(heads), 4)
+    optimizer = SimpleNamespace(backward=lambda loss: loss.backward())
+    args = (training.batch(0, 1, 2), training.model, training.criterion, optimizer, 0)
+    loss, *_ = training.task.train_step(*args, ignore_grad=True)
+    assert loss == 0
+    assert all(weight.grad is not None for weight in training.criterion.parameters())
 
 
 # -- what is refused ------------------------------------------------------------------------------
@@ -181,6 +211,8 @@ def test_both_sides_see_the_same_token_under_a_column(begin, transformer):
         (["--a2d-aligner", "conv", "TEACHER"], "--a2d-aligner conv has no effect without"),
         (["--a2d-families", "cross", "--a2d-decay", "1.5", "TEACHER"], "--a2d-decay 1.5 must be"),
         (["--a2d-families", "cross", "--a2d-weight", "0", "TEACHER"], "--a2d-weight 0.0 must be"),
+        (["--kd-temperature", "3"], "--kd-temperature 3.0 has no effect with --kd-lambda 1"),
+        (["--kd-divergence", "js"], "--kd-divergence js has no effect with --kd-lambda 1"),
     ],
 )
 def test_options_that_cannot_be_followed_are_refused(options, message, begin, teacher, stock):
@@ -201,6 +233,18 @@ def test_attention_to_a_single_region_is_refused(parse, teacher, store, write_st
     ):
         Training(parse(*options, "--a2d-families", "cross,fusion"))
     Training(parse(*options, "--a2d-families", "cross"))
+
+
+def test_attention_to_other_regions_is_refused(
+    train, parse, pixel_store, backbone_options, tmp_path
+):
+    """Of the same pictures, where the backbones differ."""
+    pictures = ("--image-h5", pixel_store, *backbone_options)
+    one = train(tmp_path, *pictures, "--image-backbone-layer", "global", "--max-update", "1").last
+    options = (*pictures, *BOTH, "--teacher-path", one, "--a2d-families")
+    with pytest.raises(ValueError, match="student sees 4 regions of a picture, the teacher 1:"):
+        Training(parse(*options, "cross,fusion"))
+    Training(parse(*options, "cross"))
 
 
 def test_a_cache_is_refused(begin, cache_teacher, data_bin, teacher, store, tmp_path):
@@ -237,16 +281,54 @@ def test_a_student_resumes_like_new_and_needs_its_teacher_no_more(
     assert not any("align" in name for name in found["model"])
     for family in ("cross", "fusion"):
         assert all(value > 0 for value in whole.run.logged(f"a2d_{family}"))
+    assert list(dict.fromkeys(whole.run.logged("a2d_weight"))) == [2, 2 * 0.5, 2 * 0.5**2]
 
     (tmp_path / "teacher.pt").unlink()
     validation = ("--task", "multimodal_translation", "--batch-size", "16", "--num-workers", "0")
     fairseq("validate", data_bin, *validation, "--path", parts.last, "--image-h5", store)
-    assert len(generate(parts.last, "--image-h5", store).hypotheses()) == 22
+    translations = generate(parts.last, "--image-h5", store).hypotheses()
+    assert len(translations) == 22
+    found["criterion"] = None
+    torch.save(found, tmp_path / "stripped.pt")
+    assert generate(tmp_path / "stripped.pt", "--image-h5", store).hypotheses() == translations
+
+
+def test_half_batches_and_update_freq_equal_whole_batches(train, store, teacher, tmp_path):
+    options = (
+        *("--image-h5", store, *BOTH, "--teacher-path", teacher.best, *STILL),
+        *("--a2d-families", "cross,fusion", "--decoder-attention-heads", "2"),
+        *("--optimizer", "sgd", "--lr", "1", "--max-epoch", "3"),
+    )
+    whole = train(tmp_path / "whole", *options, "--batch-size", "64")
+    halves = train(tmp_path / "halves", *options, "--batch-size", "32", "--update-freq", "2")
+    expected, found = (torch.load(one.last, weights_only=True) for one in (whole, halves))
+    for part in ("model", "criterion"):
+        for name, weight in expected[part].items():
+            torch.testing.assert_close(
+                found[part][name], weight, atol=1e-5, rtol=1e-4, msg=f"{part} {name}"
+            )
 
 
 def test_alignment_can_begin_from_a_training_without(train, store, teacher, tmp_path):
     train(tmp_path, "--image-h5", store, *ALONE)
     aligned = ("--teacher-path", teacher.best, *ALIGNED, "--reset-optimizer", "--max-epoch", "2")
+    aligned = (*aligned, "--log-interval", "1")
     trained = train(tmp_path, "--image-h5", store, *ALONE, *aligned)
     assert "Loaded checkpoint" in trained.run.log
     assert all(value > 0 for value in trained.run.logged("a2d_cross"))
+    assert set(trained.run.logged("a2d_weight")) == {2 * 0.5}  # of the second epoch
+
+
+def test_other_aligners_are_refused_when_a_training_goes_on(train, store, teacher, tmp_path):
+    options = ("--image-h5", store, *BOTH, "--teacher-path", teacher.best, "--max-update")
+    train(tmp_path, *options, "1")
+    with pytest.raises(ValueError, match=r"has aligned nothing, .* now ask for cross with weights"):
+        train(tmp_path, *options, "2", "--a2d-families", "cross")
+    train(tmp_path, *options, "2", "--a2d-families", "cross,fusion", "--reset-optimizer")
+    aligner = ["cross,fusion", "--a2d-aligner"]
+    for other in (["cross"], [*aligner, "conv"], [*aligner, "mean"]):
+        with pytest.raises(ValueError, match="has aligned cross, fusion with weights of"):
+            train(tmp_path, *options, "3", "--a2d-families", *other)
+    train(tmp_path, *options, "3", "--a2d-families", "fusion,cross")  # in any order
+    last = train(tmp_path, *options, "4", "--a2d-families", "cross", "--reset-optimizer")
+    assert "the aligners begin anew" in last.run.log

@@ -133,6 +133,26 @@ def test_going_on_with_another_store_or_dictionary_is_refused(
         train(tmp_path / "model", "--image-h5", store, "--max-epoch", "2", data=data_copy)
 
 
+def test_so_it_is_when_a_new_training_takes_all_of_a_model(
+    train, store, write_store, data_copy, tmp_path
+):
+    """--finetune-from-model loads weights without a look at where they are from."""
+    first = train(tmp_path / "model", "--image-h5", store).last
+    options = ("--finetune-from-model", first)
+    foreign = Description("resnet50", "grid", "none", "1" * 64, "none")
+    other = write_store(tmp_path / "other.h5", ImageStore(store).ids, description=foreign)
+    with pytest.raises(ValueError, match="images of another kind: backbone 'made-up' so far"):
+        train(tmp_path / "new", "--image-h5", other, *options)
+    with pytest.raises(ValueError, match="--init-from and --finetune-from-model are two models"):
+        train(tmp_path / "new", "--image-h5", store, *options, "--init-from", first)
+    dictionary = data_copy / "dict.de.txt"
+    dictionary.write_text("".join(reversed(dictionary.read_text().splitlines(keepends=True))))
+    with pytest.raises(ValueError, match=r"another target dictionary than dict\.de\.txt"):
+        train(tmp_path / "new", "--image-h5", store, *options, data=data_copy)
+    new = train(tmp_path / "new", "--image-h5", store, *options)
+    assert f"loading pretrained model from {first}" in new.run.log
+
+
 def test_half_batches_and_update_freq_equal_whole_batches(train, store, teacher, tmp_path):
     options = (
         *("--image-h5", store, *KD, "--teacher-path", teacher.best, *NO_DROPOUT),

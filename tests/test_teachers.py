@@ -31,12 +31,13 @@ def checkpoints(teacher, stock):
 
 
 @pytest.fixture(scope="module")
-def write_cache(cache_teacher, data_bin, store):
+def write_cache(cache_teacher, data_bin, teacher, store):
     """A function that writes a teacher's cache by the real script: (path, --teacher-path, k) -> path."""
 
     def write(path, teachers, k) -> Path:
         command = [data_bin, "--teacher-path", teachers, "--output", path, "--topk", k]
-        assert cache_teacher.main(list(map(str, [*command, "--image-h5", store]))) == 0
+        images = ("--image-h5", store) if str(teacher.best) in str(teachers) else ()
+        assert cache_teacher.main(list(map(str, [*command, *images]))) == 0
         return path
 
     return write

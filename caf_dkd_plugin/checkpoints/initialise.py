@@ -28,14 +28,17 @@ OWN_TENSOR = {RNN: QUERY, TRANSFORMER: "decoder.layers.0.encoder_attn.q_proj.wei
 """what only the state dict of that architecture has, and of fairseq's that has its names"""
 FAIRSEQS = {RNN: "lstm", TRANSFORMER: "transformer"}
 """from which of fairseq's architectures it can start"""
-NOT_IN_THE_SHAPES = (
-    "encoder_attention_heads",
-    "decoder_attention_heads",
-    "encoder_normalize_before",
-    "decoder_normalize_before",
-    "activation_fn",
-)
-"""settings of a Transformer without which its weights mean something else"""
+NOT_IN_THE_SHAPES = {
+    RNN: ("decoder_attention_heads",),
+    TRANSFORMER: (
+        "encoder_attention_heads",
+        "decoder_attention_heads",
+        "encoder_normalize_before",
+        "decoder_normalize_before",
+        "activation_fn",
+    ),
+}
+"""settings without which the weights mean something else"""
 COPIES = r"encoder\.layers\.\d+\.(in_proj|out_proj|fc1|fc2)_(weight|bias)"
 """what fairseq 0.12.2's Transformer has twice"""
 
@@ -118,6 +121,7 @@ def initialise(
     believed = _compare_dictionaries(state, model, path)
     reasons = {name: _why_not(name, offers, here) for name in offers}
     reasons.update(_foreign_fusion(offers, state, images))
+    reasons.update(_other_fusion(offers, state, model))
     reasons.update(_foreign_backbone(offers, state["model"], here, reasons))
     taken = {name: offer for name, offer in offers.items() if reasons[name] is None}
     left = {
@@ -190,19 +194,21 @@ def _architecture(state: Dict[str, Any]) -> str:
 
 
 def _compare_settings(state: Dict[str, Any], model: nn.Module, path: PathLike) -> None:
-    """Refuse a Transformer whose weights fit, but would do something else here.
+    """Refuse a model whose weights fit, but would do something else here.
 
     Raises:
         CheckpointError: everything in which they differ.
     """
-    here, there = getattr(model.encoder, "cfg", None), _settings(state)
-    if here is None:  # an RNN: its shapes say all, but for the heads of the decoder's attention
-        return
+    there = _settings(state)
+    if hasattr(model.encoder, "cfg"):
+        here = {name: getattr(model.encoder.cfg, name) for name in NOT_IN_THE_SHAPES[TRANSFORMER]}
+    else:
+        here = dict.fromkeys(NOT_IN_THE_SHAPES[RNN], model.decoder.recurrence.heads)
     problems = [
-        f"{path} has {name} {there[name]}, this model {getattr(here, name)}, and the weights fit only "
-        f"one of them: give --{name.replace('_', '-')} as there"
-        for name in NOT_IN_THE_SHAPES
-        if name in there and there[name] != getattr(here, name)
+        f"{path} has {name} {there[name]}, this model {value}, and the weights fit only one of them: "
+        f"give --{name.replace('_', '-')} {there[name]}"
+        for name, value in here.items()
+        if name in there and there[name] != value
     ]
     if problems:
         raise CheckpointError(problems)
@@ -276,6 +282,25 @@ def _foreign_fusion(
         return {}
     unequal = [f"{key} {there.get(key)!r}" for key in images if images[key] != there.get(key)]
     reason = f"it has learned to read images of another kind: {', '.join(unequal)}"
+    return {name: reason for name in offers if name.startswith(FUSION)}
+
+
+def _other_fusion(
+    offers: Dict[str, Offer], state: Dict[str, Any], model: nn.Module
+) -> Dict[str, str]:
+    """Why the fusion of a checkpoint cannot be taken: its weights mean something else here."""
+    fusion, there = model.encoder.fusion, _settings(state)
+    if fusion is None:
+        return {}
+    here = fusion.settings()
+    unequal = [
+        f"--{name.replace('_', '-')} {there[name]} there, {value} here"
+        for name, value in here.items()
+        if name in there and there[name] != value
+    ]
+    if not unequal:
+        return {}
+    reason = f"its weights mean something else with other settings: {', '.join(unequal)}"
     return {name: reason for name in offers if name.startswith(FUSION)}
 
 

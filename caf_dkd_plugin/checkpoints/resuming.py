@@ -8,14 +8,22 @@ from .load import load_checkpoint
 LAST = "checkpoint_last.pt"
 
 
-def resumed_path(save_dir: str, restore_file: str) -> Optional[str]:
+def resumed_path(
+    save_dir: str,
+    restore_file: str,
+    continue_once: Optional[str] = None,
+    finetune_from_model: Optional[str] = None,
+) -> Optional[str]:
     """The file that fairseq-train is about to load, or None when it starts afresh.
 
     Args:
         save_dir: its --save-dir.
         restore_file: its --restore-file; the default is looked for in `save_dir`.
+        continue_once, finetune_from_model: its options, which count where the default is not there.
     """
     path = os.path.join(save_dir, LAST) if restore_file == LAST else restore_file
+    if restore_file == LAST and not os.path.isfile(path):
+        path = continue_once or finetune_from_model or path
     return path if os.path.isfile(path) else None
 
 

@@ -1,5 +1,6 @@
 """Label-smoothed cross-entropy mixed with word-level distillation and with aligned attention."""
 
+import logging
 import math
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional
@@ -20,6 +21,8 @@ from ..distillation.blockwise_loss import Mixture
 from ..distillation.divergences import DIVERGENCES
 from ..distillation.losses import mixed_loss
 from ..distillation.top_k import TopK
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -148,6 +151,7 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
             )
         if not 0 < kd_temperature < math.inf:
             problems.append(f"--kd-temperature {kd_temperature} must be above 0 and finite")
+        problems += _unused_problems(kd_lambda, kd_lambda_end, kd_temperature, str(kd_divergence))
         problems += _alignment_problems(a2d_families, a2d_weight, a2d_decay, str(a2d_aligner))
         if problems:
             raise ValueError("\n".join(problems))
@@ -197,8 +201,8 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
         if self.alignment is not None:
             attention = self._attention_losses(net_output[1], sample["teacher"])
             losses.update({f"a2d_{family}": found for family, found in attention.items()})
-            weight = self.a2d_weight * self.a2d_decay ** (sample["epoch"] - 1)
-            loss = loss + weight * sum(attention.values())
+            a2d_weight = self.a2d_weight * self.a2d_decay ** (sample["epoch"] - 1)
+            loss = loss + a2d_weight * sum(attention.values())
 
         sample_size = sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
         logging_output = {
@@ -208,8 +212,11 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
             "nsentences": sample["target"].size(0),
             "sample_size": sample_size,
         }
+        # workers' outputs are summed
         if self.kd_lambda_end is not None:
-            logging_output["kd_lambda"] = kd_lambda * sample_size  # workers' outputs are summed
+            logging_output["kd_lambda"] = kd_lambda * sample_size
+        if self.alignment is not None:
+            logging_output["a2d_weight"] = a2d_weight * sample_size
         if self.report_accuracy:
             correct, total = self.compute_accuracy(model, net_output, sample)
             logging_output["n_correct"] = correct.item()
@@ -233,14 +240,21 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
 
     def _attention_losses(self, extra, said) -> Dict[str, Tensor]:
         maps, masks = extra["maps"], extra["map_masks"]
-        if not said["maps"]:  # the loss will be ignored: any that has a gradient everywhere
-            said = {"maps": maps, "map_masks": masks}
+        if not said["maps"]:  # the loss will be ignored: any maps that give a gradient everywhere
+            mean = {family: x.mean(dim=1, keepdim=True) for family, x in maps.items()}
+            said = {"maps": mean, "map_masks": masks}  # one head goes with any number
         return self.alignment(maps, masks, said["maps"], said["map_masks"], self.ignore_prefix_size)
 
     def load_state_dict(self, state_dict, *args, **kwargs):
-        """What the aligners have learned; nothing from a checkpoint of a training without them."""
-        if state_dict is not None:
+        """What the aligners have learned.
+
+        They begin anew after a training without them, or with others: the task lets that pass only where
+        the optimiser begins anew too.
+        """
+        own = {name: x.shape for name, x in self.state_dict().items()}
+        if own == {name: x.shape for name, x in (state_dict or {}).items()}:
             return super().load_state_dict(state_dict, *args, **kwargs)
+        logger.info("the checkpoint has aligned no attention, or other: the aligners begin anew")
         return None
 
     def _lambda(self, sample) -> float:
@@ -276,10 +290,26 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
                 total = sum(log.get(name, 0) for log in logging_outputs)
                 bits = total / sample_size / math.log(2)
                 metrics.log_scalar(name, bits, sample_size, round=3)
-        if any("kd_lambda" in log for log in logging_outputs):
-            kd_lambda = sum(log.get("kd_lambda", 0) for log in logging_outputs)
-            # Without a weight it is not averaged over updates: the log shows the last.
-            metrics.log_scalar("kd_lambda", kd_lambda / sample_size, weight=0, round=4)
+        for name in ("kd_lambda", "a2d_weight"):
+            if any(name in log for log in logging_outputs):
+                total = sum(log.get(name, 0) for log in logging_outputs)
+                # Without a weight it is not averaged over updates: the log shows the last.
+                metrics.log_scalar(name, total / sample_size, weight=0, round=4)
+
+
+def _unused_problems(
+    start: float, end: Optional[float], temperature: float, divergence: str
+) -> List[str]:
+    """Options of a distillation that never has any weight."""
+    if start != 1 or end not in (None, 1):
+        return []
+    defaults = KDLabelSmoothedCrossEntropyCriterionConfig
+    given = {"temperature": temperature, "divergence": divergence}
+    return [
+        f"--kd-{name} {value} has no effect with --kd-lambda 1: leave it out"
+        for name, value in given.items()
+        if value != getattr(defaults, f"kd_{name}")
+    ]
 
 
 def _alignment_problems(families, weight: float, decay: float, aligner: str) -> List[str]:

@@ -82,10 +82,3 @@ def disagreements(
         f"{model} was trained with images of another kind: {'; '.join(differences)}. Make the store "
         "as that of the training was made."
     ]
-
-
-def gives_one_region(cfg: Any, store: Images) -> bool:
-    """Whether a model with these settings has one vector of each image, by what is in the store."""
-    if store.kind == FEATURES:
-        return store.shape[1] == 1
-    return getattr(cfg, "image_backbone_layer", None) == "global"

@@ -81,7 +81,9 @@ class FlatConv(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor, rows: Tensor) -> Tensor:
         """See :data:`ALIGNERS`; `rows` are not looked at."""
-        aligned = _wide(self.mix(student)).flatten(2).log_softmax(dim=-1)  # (B, C_t, X K)
+        weight, bias = _wide(self.mix.weight), _wide(self.mix.bias)
+        mixed = F.conv2d(_wide(student), weight, bias)  # (B, C_t, X, K)
+        aligned = mixed.flatten(2).log_softmax(dim=-1)  # (B, C_t, X K)
         target = _wide(teacher).flatten(2).log_softmax(dim=-1)
         return F.kl_div(aligned, target, reduction="none", log_target=True).sum(dim=(1, 2))
 

@@ -5,6 +5,7 @@ Letters: B sentences, C attention maps of a family, X queries, K keys, S source 
 
 from typing import Dict, List, Optional, Sequence, Tuple
 
+import torch
 from torch import Tensor, nn
 
 from .aligners import ALIGNERS, FlatConv
@@ -69,7 +70,9 @@ class AttentionAlignment(nn.Module):
             one, other = student[family], teacher[family].detach()
             if family in TARGET_FAMILIES and first:
                 one, other, rows = one[:, :, first:], other[:, :, first:], rows[:, first:]
-            sentences = aligner(one, other, rows)  # (B,)
+            # --amp would mix heads in half precision, in which the smallest probability is zero
+            with torch.autocast(one.device.type, enabled=False):
+                sentences = aligner(one, other, rows)  # (B,)
             if family in SOURCE_FAMILIES and not self.published:
                 target, _ = student_masks["cross"]
                 sentences = sentences * target[:, first:].sum(dim=1) / queries.sum(dim=1)

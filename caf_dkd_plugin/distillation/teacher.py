@@ -5,7 +5,7 @@ Letters: B sentences, T target tokens, V target vocabulary.
 
 import math
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Collection, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import torch
 from fairseq import checkpoint_utils, utils
@@ -56,8 +56,8 @@ class Answer(NamedTuple):
     log_probs: Tensor
     """(B, T, V) float32 at temperature 1; log of the mean probability of several models"""
     maps: Dict[str, Tensor]
-    """if asked for, of each family that all models have the attention (B, C, X, K), before dropout; C
-    counts the maps of all models, those of the first come first"""
+    """of each family that was asked for the attention (B, C, X, K), before dropout; C counts the maps of
+    all models, those of the first come first"""
     map_masks: Dict[str, Tuple[Tensor, Tensor]]
     """of each family its queries (B, X) and keys (B, K) that are real, bool"""
 
@@ -102,13 +102,18 @@ class FrozenTeacher:
         shared = [family for family in counts[0] if all(family in each for each in counts)]
         return {family: sum(each[family] for each in counts) for family in shared}
 
+    def picture_regions(self) -> Set[int]:
+        """How many regions of a picture the models see that read pixels; empty if none does."""
+        regions = {getattr(member.model.encoder, "regions", None) for member in self._members}
+        return regions - {None}
+
     def log_probs(self, net_input: Dict[str, Tensor], dtype: torch.dtype) -> Tensor:
         """:meth:`answer` without maps: the log-probabilities alone."""
         return self.answer(net_input, dtype).log_probs
 
     @torch.no_grad()
     def answer(
-        self, net_input: Dict[str, Tensor], dtype: torch.dtype, need_maps: bool = False
+        self, net_input: Dict[str, Tensor], dtype: torch.dtype, families: Collection[str] = ()
     ) -> Answer:
         """What the teacher says of each token of the target.
 
@@ -116,20 +121,21 @@ class FrozenTeacher:
             net_input: what the teacher is asked, with the source padded on the right: see
                 :func:`asked`. Models without images do not get its images.
             dtype: in which to compute; moved, with the device, when it changes.
-            need_maps: also where it looks; :meth:`map_counts` says whether it can be asked.
+            families: also where it looks, in these of :meth:`map_counts`.
         """
         # Rows as fairseq's collater sorts them, which its RNNs rely on.
         order = net_input["src_lengths"].argsort(descending=True, stable=True)
         in_order = not is_slow_to_look_at(order) and bool((order[1:] > order[:-1]).all())
         if not in_order:
             net_input = {name: x.index_select(0, order) for name, x in net_input.items()}
+        need_maps = bool(families)
         answers = [self._ask(member, net_input, dtype, need_maps) for member in self._members]
         log_probs = answers[0].log_probs
         if len(answers) > 1:
             log_probs = torch.logsumexp(torch.stack([each.log_probs for each in answers]), dim=0)
             log_probs = log_probs - math.log(len(answers))
         maps, masks = {}, {}
-        for family in self.map_counts() if need_maps else ():
+        for family in families:
             maps[family] = torch.cat([each.maps[family] for each in answers], dim=1)
             masks[family] = answers[0].map_masks[family]
         if in_order:

@@ -3,7 +3,7 @@
 Letters: B sentences, S source tokens, R image regions, D feature size, d width, h heads.
 """
 
-from typing import Tuple
+from typing import Any, Dict, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,15 @@ class CrossModalFusion(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(ffn_size, text_size),
         )
+
+    def settings(self) -> Dict[str, Any]:
+        """By the names of the models' options, those of which the weights' shapes do not tell all."""
+        return {
+            "fusion_heads": self.text_to_image.heads,
+            "fusion_direction": TEXT_TO_IMAGE if self.image_to_text is None else BOTH,
+            "fusion_residual": self.residual,
+            "fusion_normalize_image": isinstance(self.image_norm, nn.LayerNorm),
+        }
 
     def forward(
         self, text: Tensor, text_mask: Tensor, image: Tensor, image_mask: Tensor

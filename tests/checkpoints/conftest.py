@@ -93,12 +93,13 @@ def fairseqs():
 def save(tmp_path):
     """A function that writes a checkpoint as our task does, or without symbols as stock fairseq."""
 
-    def write(model, name="model.pt", with_symbols=True, task_state=None):
+    def write(model, name="model.pt", with_symbols=True, task_state=None, settings=None):
         names = symbols(model.encoder.dictionary)
         known = {"source_symbols": names, "target_symbols": names} if with_symbols else {}
         task_state = {**known, **(task_state or {})}
         path = tmp_path / name
-        torch.save({"model": model.state_dict(), "task_state": task_state}, path)
+        state = {"model": model.state_dict(), "task_state": task_state}
+        torch.save({**state, "cfg": {"model": settings}} if settings else state, path)
         return path
 
     return write

@@ -108,6 +108,31 @@ def test_a_fusion_of_other_images_is_not_taken(ours, save):
     assert report.left.keys() == set(fusion)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"fusion_heads": 4},
+        {"fusion_residual": True},
+        {"fusion_direction": "both"},
+        {"fusion_normalize_image": True},
+    ],
+)
+def test_a_fusion_of_other_settings_is_not_taken(changed, ours, save):
+    """Its shapes may fit, but its weights mean something else."""
+    settings = {
+        **{"fusion_heads": 2, "fusion_residual": False, "fusion_direction": "text-to-image"},
+        "fusion_normalize_image": False,
+    }
+    path = save(ours(1, **IMAGES, **settings), settings=settings)
+    assert not initialise(ours(2, **IMAGES, **settings), path).kept
+    report = initialise(ours(2, **IMAGES, **changed), path)
+    assert not any(name.startswith("encoder.fusion.") for name in report.taken)
+    [reason] = {report.left[name] for name in report.left if name.startswith("encoder.fusion.")}
+    [(name, value)] = changed.items()
+    option = "--" + name.replace("_", "-")
+    assert reason.endswith(f"other settings: {option} {settings[name]} there, {value} here")
+
+
 def test_images_of_another_size(ours, save):
     trained, model = ours(1, **IMAGES), ours(2, image_feature_size=7)
     report = initialise(model, save(trained))
@@ -260,6 +285,13 @@ def test_another_architecture_is_refused(ours, stock, refused):
 
 def test_another_model_is_refused(ours, fairseqs, save, refused):
     refused(fairseqs(), save(ours()), "only a cross_modal_rnn .* can start .* not a LSTMModel")
+
+
+def test_other_heads_of_the_decoders_attention_are_refused(ours, save, refused):
+    path = save(ours(decoder_attention_heads=1), settings={"decoder_attention_heads": 1})
+    model = ours(decoder_attention_heads=4)
+    message = "has decoder_attention_heads 1, this model 4, .* give --decoder-attention-heads 1"
+    refused(model, path, message)
 
 
 def test_other_dictionaries_are_refused(ours, save, refused, make_dictionary):

@@ -91,6 +91,15 @@ def test_rowmix_is_the_formula(first):
         torch.testing.assert_close(value.item(), expected, atol=1e-6, rtol=1e-6)
 
 
+def test_single_precision_is_enough():
+    def narrow(maps):
+        return {family: x.float() for family, x in maps.items()}
+
+    expected = loss(build(), maps(0), maps(1))
+    for family, value in loss(build().float(), narrow(maps(0)), narrow(maps(1))).items():
+        torch.testing.assert_close(value.double(), expected[family], atol=1e-5, rtol=1e-5)
+
+
 def test_mean_is_the_formula_of_the_means():
     student, teacher = maps(0), maps(1)
     for family, value in loss(build("mean"), student, teacher).items():
@@ -235,6 +244,37 @@ def test_a_mixture_of_the_students_heads_can_be_learned():
     torch.testing.assert_close(
         module.aligners["cross"].weight.softmax(-1), truth, atol=0.01, rtol=0
     )
+
+
+# -- half precision -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("aligner", ALIGNERS)
+def test_autocast_changes_nothing(aligner, dtype):
+    """In float16 the smallest probability of an attention would be zero, and its log infinite."""
+    module = build(aligner).float()
+    student, teacher = ({f: x.float() for f, x in maps(side).items()} for side in (0, 1))
+    expected = loss(module, student, teacher)
+    with torch.autocast("cpu", dtype):
+        found = loss(module, student, teacher)
+    for family, value in expected.items():
+        assert torch.equal(found[family], value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("aligner", ALIGNERS)
+def test_a_halved_criterion_reads_attention_in_any_precision(aligner, dtype):
+    """fairseq's attention gives its weights in float32, also with --fp16, ours in the model's."""
+    module = build(aligner).to(dtype)
+    expected = loss(build(aligner), maps(0), maps(1))
+    for precision in (dtype, torch.float32):
+        student, teacher = ({f: x.to(precision) for f, x in maps(side).items()} for side in (0, 1))
+        for family, value in loss(module, student, teacher).items():
+            torch.testing.assert_close(value.double(), expected[family], atol=0.1, rtol=0.1)
+
+
+# -- gradients ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("aligner", ALIGNERS)

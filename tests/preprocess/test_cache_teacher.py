@@ -206,12 +206,11 @@ def test_a_teacher_for_shorter_sentences_is_cached_where_they_are_short_enough(
     """Its limit is not the task's: the sentences count."""
     short = ("--task", "translation", *stock_options["lstm"], "--max-target-positions")
     path = train(tmp_path / "30", *short, "30", "--max-source-positions", "30").last
-    assert run(path=path)[0] == 0
+    assert run("--without-images", path=path)[0] == 0
     skip = "--skip-invalid-size-inputs-valid-test"
     path = train(tmp_path / "10", *short, "10", skip).last
-    assert (
-        "the teacher reads at most 10 target tokens of train in" in run("--overwrite", path=path)[2]
-    )
+    error = run("--without-images", "--overwrite", path=path)[2]
+    assert "the teacher reads at most 10 target tokens of train in" in error
 
 
 def test_a_cache_whose_tails_are_known_elsewhere_is_refused(
@@ -252,6 +251,12 @@ def test_two_teachers_and_no_cache_are_refused(train, run, store, teacher, cache
         ValueError, match="--teacher-cache has no effect with --criterion label_smo"
     ):
         train(tmp_path, "--image-h5", store, "--teacher-cache", cache)
+
+
+def test_a_store_for_a_teacher_without_images_is_refused(run, stock):
+    path = stock("lstm").best
+    assert f"the teacher {path} reads no images" in run(path=path)[2]
+    assert run("--without-images", path=path)[0] == 0
 
 
 def test_the_script_names_what_it_cannot_use(run, tmp_path, teacher):

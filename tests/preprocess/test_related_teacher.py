@@ -143,7 +143,8 @@ def cache(cache_teacher, three_sided, teachers, store, tmp_path):
 
     def make(name, *options, data=three_sided, code=0):
         path = tmp_path / "cache.h5"
-        command = [data, "--teacher-path", teachers[name], "--image-h5", store, "--output", path]
+        images = ("--image-h5", store) if name == "ours" else ()
+        command = [data, "--teacher-path", teachers[name], "--output", path, *images]
         found = cache_teacher.main([str(word) for word in (*command, *options, *RELATED)])
         assert found == code
         return path

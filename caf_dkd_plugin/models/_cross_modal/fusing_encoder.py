@@ -18,11 +18,10 @@ def build_backbone(cfg: CrossModalConfig) -> VisualBackbone:
     """The backbone that makes features of pictures, frozen up to where it is fine-tuned.
 
     Raises:
-        ValueError: network, weights, layer or picture size cannot be used.
+        ValueError: network, weights or layer cannot be used.
     """
     weights = None if cfg.image_backbone_weights == FROM_CHECKPOINT else cfg.image_backbone_weights
     backbone = VisualBackbone(cfg.image_backbone, cfg.image_backbone_layer, weights, cfg.seed)
-    backbone.row_shape(cfg.image_size)  # can it read pictures of that size?
     if cfg.image_finetune_from is not None:
         backbone.finetune_from(cfg.image_finetune_from)
     for weight in backbone.parameters():
@@ -33,20 +32,22 @@ def build_backbone(cfg: CrossModalConfig) -> VisualBackbone:
 class FusingEncoder:
     """Mixin of fairseq's encoders: ``fusion``, and ``backbone`` that makes features of pictures.
 
-    Either is None where the model was not built for images or pictures.
+    Either is None where the model was not built for images or pictures. ``regions`` is R of a picture;
+    None where the image store has features, and says it.
     """
 
     def add_fusion(self, cfg: CrossModalConfig) -> None:
         """Build what the settings ask for; `__init__` calls it.
 
         Raises:
-            ValueError: the backbone cannot be used.
+            ValueError: the backbone, or the size of the pictures, cannot be used.
         """
         self.backbone: Optional[VisualBackbone] = None
+        self.regions: Optional[int] = None
         self.image_feature_size = cfg.image_feature_size
         if cfg.image_size:
             self.backbone = build_backbone(cfg)
-            self.image_feature_size = self.backbone.feature_dim
+            self.regions, self.image_feature_size = self.backbone.row_shape(cfg.image_size)
         self.fusion: Optional[CrossModalFusion] = None
         if reads_images(cfg):
             self.fusion = CrossModalFusion(

@@ -21,7 +21,7 @@ from ...checkpoints.initialise import initialise
 from ...checkpoints.resuming import resumed_path
 from ...data.complete_dataset import CompleteDataset
 from ...data.dictionaries import symbols
-from ...data.image_format import format_of_model, format_of_store, gives_one_region
+from ...data.image_format import format_of_model, format_of_store
 from ...data.image_list import ImageList
 from ...data.joined_stores import Images, StoredImages, open_stores
 from ...data.multimodal_dataset import MultimodalDataset
@@ -49,7 +49,13 @@ from .checks import (
     use_problems,
 )
 from .config import MultimodalTranslationConfig
-from .criterion_checks import criterion_problems, teacher_option
+from .criterion_checks import (
+    Looking,
+    aligned_heads,
+    criterion_problems,
+    resumed_problems,
+    teacher_option,
+)
 from .trained_images import TrainedImages, TrainedOn
 
 logger = logging.getLogger(__name__)
@@ -73,6 +79,8 @@ class MultimodalTranslationTask(TranslationTask):
         self._cache: Optional[TeacherCache] = None
         self._shape: Optional[TailShape] = None
         self._training = False
+        # The checkpoint from which the training will go on.
+        self._resumed: Optional[str] = None
         self._store: Optional[StoredImages] = None
         self._image_list: Optional[ImageList] = None
         # Where the images of the checkpoint came from whose state was loaded last.
@@ -81,9 +89,7 @@ class MultimodalTranslationTask(TranslationTask):
         """of the models from checkpoints: false if none reads images"""
         self._lr_factors: Dict[str, float] = {}
         self._epoch = 1
-        # Of each family of attention that the student has the number of maps; None: it gives none.
-        self._map_counts: Optional[Dict[str, int]] = None
-        self._one_region = False
+        self._student = Looking(maps=None, regions=None)
         self.aligned_heads: Dict[str, Tuple[int, int]] = {}
         """of each family whose attention is aligned, the number of maps of student and teacher"""
 
@@ -200,7 +206,12 @@ class MultimodalTranslationTask(TranslationTask):
                 cfg = _with_weights_of_checkpoint(cfg)
             return super().build_model(cfg, from_checkpoint)
         self._training = True
-        resumed = resumed_path(self.cfg.save_dir, self.cfg.restore_file)
+        resumed = self._resumed = resumed_path(
+            self.cfg.save_dir,
+            self.cfg.restore_file,
+            self.cfg.continue_once,
+            self.cfg.finetune_from_model,
+        )
         self._prepare_training(cfg, resumed)
         if getattr(cfg, "image_finetune_from", None) is not None:
             self._lr_factors = {IMAGE_BACKBONE: cfg.image_lr_factor}
@@ -208,7 +219,7 @@ class MultimodalTranslationTask(TranslationTask):
             cfg = _with_weights_of_checkpoint(cfg)
         model = super().build_model(cfg, from_checkpoint)
         if hasattr(model, "map_counts"):
-            self._map_counts = model.map_counts()
+            self._student = Looking(model.map_counts(), self._regions_of(model))
         if self.cfg.init_from is not None and resumed is not None:
             logger.info(f"going on from {resumed}, so --init-from is not read")
         elif self.cfg.init_from is not None:
@@ -216,6 +227,13 @@ class MultimodalTranslationTask(TranslationTask):
             images = asdict(store.description) if store is not None else None
             initialise(model, self.cfg.init_from, images)
         return model
+
+    def _regions_of(self, model) -> Optional[int]:
+        """Of an image, how many regions a model sees; None: it reads none."""
+        store = self.image_store()
+        if store is None or model.encoder.regions is not None:
+            return model.encoder.regions
+        return store.shape[1]
 
     def _check_use(self, model_cfg) -> None:
         """A model from a checkpoint and this command line: do they belong together?"""
@@ -240,7 +258,6 @@ class MultimodalTranslationTask(TranslationTask):
             problems += split_problems(self.cfg, store)
         if store is not None:
             problems += format_problems(model_cfg, store)
-            self._one_region = gives_one_region(model_cfg, store)
         if resumed is None:
             problems += start_problems(self.cfg)
         else:
@@ -305,17 +322,15 @@ class MultimodalTranslationTask(TranslationTask):
         if self._training:
             cache, symbols = self._cache, len(self.target_dictionary)
             problems = criterion_problems(
-                self.cfg, cfg, self.teacher, cache, symbols, self._map_counts, self._one_region
+                self.cfg, cfg, self.teacher, cache, symbols, self._student
             )
+            if not problems:
+                families = getattr(cfg, "a2d_families", None)
+                self.aligned_heads = aligned_heads(families, self._student.maps, self.teacher)
+                if self._resumed is not None:
+                    problems = resumed_problems(self._resumed, self.cfg, cfg, self.aligned_heads)
             if problems:
                 raise ValueError("\n".join(problems))
-            families = getattr(cfg, "a2d_families", None)
-            if families is not None:
-                theirs = self.teacher.map_counts()
-                self.aligned_heads = {
-                    family: (self._map_counts[family], theirs[family])
-                    for family in families.split(",")
-                }
         return super().build_criterion(cfg, *args, **kwargs)
 
     # -- what is in the checkpoint --------------------------------------------------------------
@@ -366,8 +381,8 @@ class MultimodalTranslationTask(TranslationTask):
             if ignore_grad:
                 said = self._nothing_said(sample["target"])
             elif self.teacher is not None:
-                dtype, need_maps = next(model.parameters()).dtype, bool(self.aligned_heads)
-                said = self.teacher.answer(asked(sample), dtype, need_maps)._asdict()
+                dtype = next(model.parameters()).dtype
+                said = self.teacher.answer(asked(sample), dtype, self.aligned_heads)._asdict()
             else:
                 shape = self._tail_shape(sample["target"].device)
                 said = {**sample["teacher"], "tail_shape": shape}

@@ -106,6 +106,10 @@ def option_problems(cfg: MultimodalTranslationConfig, model_cfg) -> List[str]:
             "no images. Use --arch cross_modal_rnn or cross_modal_transformer, or leave --image-h5 "
             "out."
         )
+    if cfg.init_from is not None and cfg.finetune_from_model is not None:
+        found.append(
+            "--init-from and --finetune-from-model are two models to start from: leave one out"
+        )
     given = format_of_model(model_cfg)
     if cfg.image_h5 is None and given is not None:
         found.append(f"{given.option} is read from the image store: give --image-h5 instead")

@@ -1,13 +1,23 @@
 """What can be wrong between a teacher and the criterion that is to learn from it."""
 
-from typing import Dict, List, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from ...checkpoints.load import load_checkpoint
 from ...data.teacher_cache import TeacherCache
-from ...distillation.attention_alignment import family_problems
+from ...distillation.attention_alignment import FAMILIES, AttentionAlignment, family_problems
 from ...distillation.teacher import FrozenTeacher
 from .config import MultimodalTranslationConfig
 
 CRITERION = "kd_label_smoothed_cross_entropy"
+
+
+class Looking(NamedTuple):
+    """What a student has of attention."""
+
+    maps: Optional[Dict[str, int]]
+    """of each family the number of maps; None: it gives none"""
+    regions: Optional[int]
+    """of an image; None: it reads none"""
 
 
 def teacher_option(
@@ -25,8 +35,7 @@ def criterion_problems(
     teacher: Optional[FrozenTeacher],
     cache: Optional[TeacherCache],
     symbols: int,
-    student_maps: Optional[Dict[str, int]],
-    one_region: bool,
+    student: Looking,
 ) -> List[str]:
     """What is wrong with the criterion's settings, one line each.
 
@@ -36,9 +45,7 @@ def criterion_problems(
         teacher: the live one, if any.
         cache: a teacher's, if any.
         symbols: of the target dictionary.
-        student_maps: of each family of attention that the student has the number of maps; None: it
-            gives none.
-        one_region: whether an image is one vector, so that attention to it has nothing to choose.
+        student: that is to learn.
     """
     option, name = teacher_option(teacher, cache), criterion_cfg._name
     if name != CRITERION:
@@ -55,13 +62,80 @@ def criterion_problems(
         found += _temperature_problems(criterion_cfg.kd_temperature, cfg, cache, symbols)
     if criterion_cfg.a2d_families is not None:
         related = cfg.teacher_source_lang is not None
-        found += _family_problems(criterion_cfg.a2d_families, student_maps, teacher, related)
-        if one_region and "fusion" in criterion_cfg.a2d_families.split(","):
-            found.append(
-                "--a2d-families names fusion, but an image has one region here, to which all attention "
-                "goes: leave fusion out, or use a store with --layer grid"
-            )
+        found += _family_problems(criterion_cfg.a2d_families, student.maps, teacher, related)
+        if teacher is not None and "fusion" in criterion_cfg.a2d_families.split(","):
+            found += _region_problems(student.regions, teacher)
     return found
+
+
+def aligned_heads(
+    families: Optional[str], student: Optional[Dict[str, int]], teacher: Optional[FrozenTeacher]
+) -> Dict[str, Tuple[int, int]]:
+    """Of each family whose attention is aligned, the number of maps of student and teacher.
+
+    In the order of all families, whatever that of --a2d-families is: an optimiser knows weights by their
+    order.
+    """
+    if families is None:
+        return {}
+    theirs, named = teacher.map_counts(), families.split(",")
+    return {name: (student[name], theirs[name]) for name in FAMILIES if name in named}
+
+
+def resumed_problems(
+    path: str, cfg: MultimodalTranslationConfig, criterion_cfg, heads: Dict[str, Tuple[int, int]]
+) -> List[str]:
+    """Whether a training can go on with what its aligners and their optimiser have learned so far.
+
+    Args:
+        path: the checkpoint.
+        cfg: the task's settings.
+        criterion_cfg: of now, any criterion's.
+        heads: of :func:`aligned_heads`.
+    """
+    if cfg.reset_optimizer or path == cfg.finetune_from_model:
+        return []
+    aligner = str(getattr(criterion_cfg, "a2d_aligner", ""))
+    wanted = _shapes(AttentionAlignment(aligner, heads).state_dict()) if heads else {}
+    state = load_checkpoint(path).get("criterion") or {}
+    prefix = "alignment."
+    found = _shapes(
+        {name[len(prefix) :]: x for name, x in state.items() if name.startswith(prefix)}
+    )
+    if wanted == found:
+        return []
+
+    def in_words(shapes):
+        families = dict.fromkeys(name.split(".")[1] for name in shapes)
+        sizes = " ".join(f"{list(shape)}" for shape in shapes.values())
+        return f"{', '.join(families)} with weights of {sizes}" if shapes else "nothing"
+
+    return [
+        f"{path} has aligned {in_words(found)}, --a2d-families and --a2d-aligner now ask for "
+        f"{in_words(wanted)}: go on as it was, or with --reset-optimizer (epochs count on, and with them "
+        "--a2d-decay), or begin at epoch 1 with its weights: --finetune-from-model and another --save-dir"
+    ]
+
+
+def _shapes(state: Dict[str, Any]) -> Dict[str, Tuple[int, ...]]:
+    return {name: tuple(x.shape) for name, x in state.items()}
+
+
+def _region_problems(regions: Optional[int], teacher: FrozenTeacher) -> List[str]:
+    """Attention to regions can be compared where they are the same ones."""
+    if regions == 1:
+        return [
+            "--a2d-families names fusion, but an image has one region here, to which all attention "
+            "goes: leave fusion out, or use a store with --layer grid"
+        ]
+    others = sorted(teacher.picture_regions() - {regions})
+    if regions is None or not others:
+        return []
+    return [
+        f"--a2d-families names fusion, but the student sees {regions} regions of a picture, the teacher "
+        f"{' and '.join(map(str, others))}: leave fusion out, or choose --image-backbone and "
+        "--image-backbone-layer as the teacher's"
+    ]
 
 
 def _lambda_problems(criterion_cfg, option: Optional[str]) -> List[str]:
