@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Optional
 import numpy as np
 import torch
 from fairseq.data import LanguagePairDataset
+from torch import Tensor
 
 from .complete_dataset import CompleteDataset
 from .image_store import FEATURES
@@ -83,3 +84,8 @@ class MultimodalDataset(CompleteDataset):
         if self.on_batch is not None:
             self.on_batch(batch)
         return batch
+
+
+def without_images(net_input: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    """``net_input`` as a text-only model takes it."""
+    return {name: x for name, x in net_input.items() if not name.startswith("image")}

@@ -17,6 +17,7 @@ from ..checkpoints.load import CheckpointError, load_checkpoint
 from ..data.dictionaries import first_difference, symbols
 from ..data.image_format import disagreements, format_of_model
 from ..data.joined_stores import Images
+from ..data.multimodal_dataset import without_images
 from ..gpu_waits import is_slow_to_look_at
 from ..problems import ProblemsError
 
@@ -186,11 +187,6 @@ def asked(sample: Dict[str, Any]) -> Dict[str, Tensor]:
 def reads_images(model: torch.nn.Module) -> bool:
     """Whether a model has a cross-modal fusion."""
     return getattr(model.encoder, "fusion", None) is not None
-
-
-def without_images(net_input: Dict[str, Tensor]) -> Dict[str, Tensor]:
-    """`net_input` as a text-only model takes it."""
-    return {name: x for name, x in net_input.items() if not name.startswith("image")}
 
 
 def load_teacher(paths: str, data: Optional[str], student: Student) -> FrozenTeacher:

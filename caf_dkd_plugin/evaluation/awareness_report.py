@@ -8,7 +8,7 @@ Letters: L sentences.
 """
 
 from statistics import mean, stdev
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from .log_probability import Surprisal
 from .masked_words import MaskedWord, right_words
 from .permutation_test import sign_flip_p
 from .scores import paired_bootstrap, score
+
+T = TypeVar("T")
 
 
 class Outcome(NamedTuple):
@@ -46,7 +48,8 @@ def figures(
     Returns:
         ``bleu``, ``bits_per_token`` and perhaps ``masked_words``, each with its value in every
         condition; in ``gain`` by how much the right image is better (more BLEU, fewer bits, more right
-        words) than the mean of the derangements and than none, and in ``p`` whether by chance.
+        words) than the mean of the derangements, than none and than the baseline, if there is one, and
+        in ``p`` whether by chance.
     """
     found = {
         "bleu": _bleu(outcomes.map(lambda outcome: outcome.translations), references, lang),
@@ -71,11 +74,11 @@ def _bleu(
         **_values(values),
         "gain": {
             "deranged": values.right - mean(values.deranged),
-            "none": values.right - values.none,
+            **{name: values.right - value for name, value in _without_images(values).items()},
         },
         "p": {
             "deranged": [p(lines) for lines in translations.deranged],
-            "none": p(translations.none),
+            **{name: p(lines) for name, lines in _without_images(translations).items()},
         },
         "signature": scores.right.signature,
     }
@@ -103,6 +106,12 @@ def _masked_words(
     }
 
 
+def _without_images(conditions: Conditions[T]) -> Dict[str, T]:
+    """Those of which there is one, by name."""
+    baseline = {} if conditions.baseline is None else {"baseline": conditions.baseline}
+    return {"none": conditions.none, **baseline}
+
+
 def _values(values: Conditions[float]) -> Dict[str, Any]:
     """A measure in every condition, and its spread over the derangements."""
     return {
@@ -110,7 +119,7 @@ def _values(values: Conditions[float]) -> Dict[str, Any]:
         "deranged": values.deranged,
         "deranged_mean": mean(values.deranged),
         "deranged_sd": stdev(values.deranged) if len(values.deranged) > 1 else None,
-        "none": values.none,
+        **_without_images(values),
     }
 
 
@@ -124,7 +133,7 @@ def _gain(sentences: Conditions[np.ndarray], count: int, seed: int) -> Dict[str,
     """
     differences = {
         "deranged": np.mean([sentences.right - each for each in sentences.deranged], axis=0),
-        "none": sentences.right - sentences.none,
+        **{name: sentences.right - each for name, each in _without_images(sentences).items()},
     }
     return {
         "gain": {name: float(each.sum() / count) for name, each in differences.items()},
@@ -140,6 +149,8 @@ MEASURES = {
     "masked_words": ("masked words, %", 100, 1),
 }
 """name -> heading, what to multiply it with, and decimals"""
+WITHOUT_IMAGES = {"none": "no image", "baseline": "baseline"}
+"""condition -> what its row is called"""
 NOTES = (
     "bits/token: what the references cost, fewer is better; the gain is the mean over sentences",
     "p of BLEU: the right images against each row, paired bootstrap; else: signs of sentences flipped",
@@ -151,11 +162,13 @@ def table(found: Dict[str, Any]) -> str:
     count = len(found["bleu"]["deranged"])
     numbers = [f" {number}" for number in range(1, count + 1)] if count > 1 else [""]
     names = ["", "right image", *(f"wrong images{number}" for number in numbers)]
-    names += ["mean +- sd"] * (count > 1) + ["no image", "gain over wrong images", "gain over none"]
+    without = [name for name in WITHOUT_IMAGES if name in found["bleu"]]
+    names += ["mean +- sd"] * (count > 1) + [WITHOUT_IMAGES[name] for name in without]
+    names += [f"gain over {name}" for name in ("wrong images", *without)]
     columns = [names]
     for name, (heading, factor, decimals) in MEASURES.items():
         if name in found:
-            columns += _columns(found[name], heading, factor, decimals)
+            columns += _columns(found[name], without, heading, factor, decimals)
     widths = [max(map(len, column)) for column in columns]
     lines = []
     for first, *cells in zip(*columns):
@@ -164,7 +177,9 @@ def table(found: Dict[str, Any]) -> str:
     return "\n".join([*lines, *NOTES, f"sacreBLEU: {found['bleu']['signature']}"])
 
 
-def _columns(measure: Dict[str, Any], heading: str, factor: float, decimals: int):
+def _columns(
+    measure: Dict[str, Any], without: Sequence[str], heading: str, factor: float, decimals: int
+):
     """A column of values, and one of p: of each derangement, or of their mean."""
 
     def number(value: float, sign: str = "") -> str:
@@ -174,10 +189,11 @@ def _columns(measure: Dict[str, Any], heading: str, factor: float, decimals: int
     values = [heading, number(measure["right"]), *map(number, wrong)]
     if len(wrong) > 1:
         values.append(f"{number(measure['deranged_mean'])} +- {number(measure['deranged_sd'])}")
-    values += [number(measure["none"])]
-    values += [number(measure["gain"][name], "+") for name in ("deranged", "none")]
+    values += [number(measure[name]) for name in without]
+    values += [number(measure["gain"][name], "+") for name in ("deranged", *without)]
     each = p["deranged"] if isinstance(p["deranged"], list) else None
     chances = ["p", "", *([f"{value:.4f}" for value in each] if each else [""] * len(wrong))]
-    chances += [""] * (len(wrong) > 1) + [f"{p['none']:.4f}" if each else ""]
-    chances += ["", ""] if each else [f"{p[name]:.4f}" for name in ("deranged", "none")]
+    of_rows = [f"{p[name]:.4f}" for name in without]
+    chances += [""] * (len(wrong) > 1) + (of_rows if each else [""] * len(without))
+    chances += [""] * (1 + len(without)) if each else [f"{p['deranged']:.4f}", *of_rows]
     return values, chances

@@ -4,7 +4,7 @@ Letters: N sentences of a split, L of them with an image.
 """
 
 from dataclasses import dataclass
-from typing import Callable, Generic, List, Sequence, TypeVar
+from typing import Callable, Generic, List, Optional, Sequence, TypeVar
 
 import numpy as np
 
@@ -24,11 +24,16 @@ class Conditions(Generic[T]):
     """with others', once for each derangement"""
     none: T
     """without images"""
+    baseline: Optional[T] = None
+    """of another model, without images"""
 
     def map(self, function: Callable[[T], Result]) -> "Conditions[Result]":
         """What `function` makes of each."""
         return Conditions(
-            function(self.right), [function(each) for each in self.deranged], function(self.none)
+            function(self.right),
+            [function(each) for each in self.deranged],
+            function(self.none),
+            None if self.baseline is None else function(self.baseline),
         )
 
 

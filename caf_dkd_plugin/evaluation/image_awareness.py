@@ -3,21 +3,25 @@
     python -m caf_dkd_plugin image-awareness DATA --path CKPT --gen-subset test --image-h5 images.h5
 
 translates and scores only the sentences whose image is in the store, each time the same ones. Wrong
-images are the same images, exchanged so that no sentence keeps its own.
+images are the same images, exchanged so that no sentence keeps its own. "No image" is the same model with
+its images hidden; --baseline is another that has learned without any.
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 from fairseq.data import FairseqDataset
 from tqdm import tqdm
 
 from ..command_line import destination_problems, not_negative, positive
+from ..data.multimodal_dataset import without_images
 from ..data.split_files import split_files
 from ..data.split_images import NO_IMAGE, image_rows, read_split_ids
 from ..problems import noted, print_problems
+from ..trained_models import load_models
 from ..whole_file import write_json
 from .awareness_report import Outcome, figures, table
 from .beam_search import joining, translate
@@ -140,13 +144,29 @@ def _foreign_problems(
     ]
 
 
+def load_baseline(args: argparse.Namespace, reader: ImageReader) -> ImageReader:
+    """The models of --baseline, which see no images.
+
+    Raises:
+        ValueError: they cannot be used, or read images.
+    """
+    models, task = load_models(args.baseline, args.data)
+    if task.trained_images:
+        raise ValueError(
+            f"--baseline {args.baseline} reads images; it is to be a model that was trained without"
+        )
+    return reader._replace(models=[model.eval().to(reader.device) for model in models], task=task)
+
+
 def run_conditions(
-    reader: ImageReader, sentences: Sentences, args: argparse.Namespace
+    reader: ImageReader,
+    baseline: Optional[ImageReader],
+    sentences: Sentences,
+    args: argparse.Namespace,
 ) -> Conditions[Outcome]:
-    """Ask the models, once for each choice of images."""
-    task, models = reader.task, reader.models
+    """Ask the models, once for each choice of images, and then the baseline."""
     remove_bpe = _remove_bpe(reader, args)
-    runs = 2 + len(sentences.conditions.deranged)
+    runs = 2 + len(sentences.conditions.deranged) + (baseline is not None)
     with tqdm(total=runs * len(sentences.lines), unit="sentence", desc=args.gen_subset) as bar:
 
         def samples(rows):
@@ -157,11 +177,20 @@ def run_conditions(
                 yield sample
                 bar.update(len(sample["id"]))
 
-        def run(rows: np.ndarray) -> Outcome:
-            cost = surprisal(models, samples(rows), task.target_dictionary.pad())
-            return Outcome(translate(task, models, counted(rows), args.beam, remove_bpe), cost)
+        def ask(asked: ImageReader, once: Iterable, again: Iterable) -> Outcome:
+            cost = surprisal(asked.models, once, asked.task.target_dictionary.pad())
+            return Outcome(translate(asked.task, asked.models, again, args.beam, remove_bpe), cost)
 
-        return sentences.conditions.map(run)
+        found = sentences.conditions.map(lambda rows: ask(reader, samples(rows), counted(rows)))
+        if baseline is None:
+            return found
+        none = sentences.conditions.none
+        text_only = ask(baseline, map(_text_only, samples(none)), map(_text_only, counted(none)))
+        return dataclasses.replace(found, baseline=text_only)
+
+
+def _text_only(sample: Dict[str, Any]) -> Dict[str, Any]:
+    return {**sample, "net_input": without_images(sample["net_input"])}
 
 
 def measure(args: argparse.Namespace) -> Dict[str, Any]:
@@ -174,19 +203,23 @@ def measure(args: argparse.Namespace) -> Dict[str, Any]:
     reader = None
     with noted(problems):
         reader = load_image_reader(args.path, args.data, args.image_h5, args.cpu)
-    sentences = None
+    sentences = baseline = None
     if reader is not None:
         with noted(problems):
             sentences = read_sentences(reader, args)
+    if reader is not None and args.baseline is not None:
+        with noted(problems):
+            baseline = load_baseline(args, reader)
     if problems:
         raise ValueError("\n".join(problems))
-    outcomes = run_conditions(reader, sentences, args)
+    outcomes = run_conditions(reader, baseline, sentences, args)
     lang = reader.task.cfg.target_lang
     return {
         "checkpoint": args.path,
         "data": args.data,
         "split": args.gen_subset,
         "image_h5": args.image_h5,
+        **({} if baseline is None else {"baseline": args.baseline}),
         "sentences": len(sentences.pairs),
         "with_image": len(sentences.lines),
         "beam": args.beam,
@@ -222,6 +255,11 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
         metavar="FILE",
         type=Path,
         help="the split's target side as written (default: DATA/text/SPLIT.LANG)",
+    )
+    add(
+        "--baseline",
+        metavar="CKPT[:CKPT...]",
+        help="also compare with this model, which was trained without images",
     )
     add(
         "--beam",

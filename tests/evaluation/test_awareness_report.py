@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -74,6 +76,41 @@ def test_equal_outcomes_say_nothing(outcomes):
         assert measure["gain"] == {"deranged": 0, "none": 0}
     assert found["bleu"]["p"] == {"deranged": [1, 1, 1], "none": 1}
     assert found["bits_per_token"]["p"] == {"deranged": 1, "none": 1}
+
+
+def test_a_baseline_is_one_more_to_gain_over(outcomes, found):
+    baseline = outcome(WRONG, outcomes.right.references.bits + 2)
+    more = figures(replace(outcomes, baseline=baseline), REFERENCES, "de", MASKED, 1)
+    expected = {
+        "bleu": (found["bleu"]["deranged"][0], found["bleu"]["p"]["deranged"][0]),
+        "bits_per_token": (found["bits_per_token"]["right"] + 2 / 10.5, 1 / 10001),
+        "masked_words": (0, 2 / 2**10),
+    }
+    for name, (value, p) in expected.items():
+        measure = more[name]
+        assert measure.pop("baseline") == pytest.approx(value)
+        assert measure["p"].pop("baseline") == pytest.approx(p)
+        gain = measure["gain"].pop("baseline")
+        if name != "bits_per_token":  # whose gain is a mean over sentences
+            assert gain == pytest.approx(measure["right"] - value)
+        assert measure == found[name]
+    more["bleu"]["baseline"], more["bleu"]["p"]["baseline"] = 12.5, 0.25
+    for name in ("bits_per_token", "masked_words"):
+        more[name]["baseline"], more[name]["p"]["baseline"] = 0.5, 0.125
+    for measure in more.values():
+        measure["gain"]["baseline"] = 0.75
+    lines = table(more).splitlines()
+    assert lines[6].split() == ["baseline", "12.50", "0.2500", "0.5000", "50.0"]
+    assert lines[9].split() == [
+        "gain",
+        "over",
+        "baseline",
+        "+0.75",
+        "+0.7500",
+        "0.1250",
+        "+75.0",
+        "0.1250",
+    ]
 
 
 def test_the_table_has_a_row_for_each_condition_and_gain(found):

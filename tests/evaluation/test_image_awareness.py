@@ -118,6 +118,21 @@ def test_right_and_none_are_what_generate_says(
     assert found["right"] != found["none"]
 
 
+def test_a_baseline_is_what_generate_says_of_it(
+    of_corpus, generate, train, teacher, store, corpus, data_bin, tmp_path
+):
+    text_only = train(tmp_path / "text-only", "--max-epoch", "3").last
+    found = of_corpus(teacher.best, "--baseline", text_only)
+    expected = bleu_of(generate(text_only, "--max-len-b", "200"), corpus, data_bin)
+    assert found["bleu"]["baseline"] == expected
+    assert found["baseline"] == str(text_only)
+    assert found["bits_per_token"]["baseline"] > 0
+    plain = of_corpus(teacher.best)
+    assert found["bleu"]["right"] == plain["bleu"]["right"]
+    [error] = of_corpus(teacher.best, "--baseline", teacher.best)
+    assert f"--baseline {teacher.best} reads images; it is to be a model that" in error
+
+
 def test_a_model_of_pixels(
     of_corpus, train, generate, pixel_store, backbone_options, corpus, data_bin, tmp_path
 ):
