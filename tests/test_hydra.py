@@ -48,9 +48,13 @@ def typed(root, tmp_path, monkeypatch):
     command.chmod(0o755)
     path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
 
+    folder = tmp_path / "root"  # in which the scripts make what they make
+    folder.mkdir()
+    (folder / "examples").symlink_to(root / "examples")
+
     def run(*script):
         monkeypatch.chdir(root)
-        subprocess.run(script, env={"PATH": path}, check=True)
+        subprocess.run(script, cwd=folder, env={"PATH": path}, check=True)
         arguments = (tmp_path / "arguments").read_text().split("\0")[:-1]
         parser = options.get_training_parser()
         return settings(

@@ -27,14 +27,14 @@ attention.
 The settings are in configs/: SIZE.options for distilled students, SIZE-undistilled.options for the
 others; image.options and going-on.options, substituted.options and untranslated.options for what
 students with these have besides, aligned.options for those with alignment, and aligned-alone.options
-for those that nothing else teaches; transformer-*.options the same for Transformers; lstm.options;
-teacher.options. Of a flag that is there twice the last holds. A teacher looks at images if and only if
-its option file has --image-missing.
+for those that nothing else teaches; transformer-*.options the same for Transformers;
+lstm-SIZE.options; teacher.options. Of a flag that is there twice the last holds. A teacher looks at
+images if and only if its option file has --image-missing.
 
 Stopped at any moment and started again, it goes on where it was. Into WORK go data, checkpoints and logs;
 into --results one JSON a model, and what is significant between the arms (comparisons.json);
 tabulate_results.py makes the table and the plots of them. Several experiments, each with a WORK of its
-own, may share a folder of results.
+own, may share a folder of results, as long as they have no model of the same name with other settings.
 """
 
 import argparse
@@ -55,7 +55,7 @@ from experiment_grid import ARMS, SIZES, VOCABULARY
 from experiment_inputs import ExperimentError, Inputs, PreparationError, read_inputs
 from experiment_progress import Progress, duration
 from option_files import CONFIGS
-from run_results import Results
+from run_results import Results, present_machine
 from smoke_root import write_smoke_root
 from step_commands import SOURCE, TARGET
 from step_runner import StepRunner
@@ -91,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
         inputs.grid.steps(),
         {**variables, **({"OMP_NUM_THREADS": threads} if threads else {})},
         args.jobs,
+        present_machine(threads),
     )
     if args.dry_run:
         _show(inputs, runner, variables)
@@ -98,8 +99,9 @@ def run(args: argparse.Namespace) -> int:
     args.work.mkdir(parents=True, exist_ok=True)
     lock = OneWriter(args.work / "experiment")
     try:
-        _check_same(runner, args.redo)
-        return _run(args, inputs, runner, Results(args.results, inputs, runner, threads))
+        results = Results(args.results, inputs, runner)
+        _check_same(runner, results, args.redo)
+        return _run(args, inputs, runner, results)
     finally:
         lock.release()
 
@@ -151,23 +153,25 @@ def _show(inputs: Inputs, runner: StepRunner, variables: dict) -> None:
         print(f"\n# {name}{state}\n{step.command}")
 
 
-def _check_same(runner: StepRunner, redo: bool) -> None:
-    """Refuse or remove what was begun with other settings."""
-    changed = runner.changed()
-    if changed and not redo:
+def _check_same(runner: StepRunner, results: Results, redo: bool) -> None:
+    """Refuse or remove what was begun with other settings; refuse to write over such results."""
+    changed, problems = runner.changed(), []
+    if changed:
         own = [
             f"{name} was begun from something else: {difference}"
             for name, difference in changed.items()
             if not difference.startswith("made after another")
         ]
         follow = len(changed) - len(own)
-        raise ExperimentError(
-            [
-                *own,
-                *([f"{follow} steps follow from these"] if follow else []),
-                "Give another folder as --work, or --redo to do these again from the beginning.",
-            ]
+        problems += [*own, *([f"{follow} steps follow from these"] if follow else [])]
+        problems.append(
+            "Give another folder as --work, or --redo to do these again from the beginning."
         )
+    other = results.other_settings()
+    if other:
+        problems += [*other, "Give another folder as --results, or --redo to replace these."]
+    if problems and not redo:
+        raise ExperimentError(problems)
     for name in changed:
         runner.forget(name)
 
@@ -233,7 +237,11 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
         default=1,
         help="trainings at a time, which share the cores (OMP_NUM_THREADS, if it is not set)",
     )
-    add("--redo", action="store_true", help="do again what was begun with other settings")
+    add(
+        "--redo",
+        action="store_true",
+        help="do again what was begun with other settings, and replace its results",
+    )
     add("--dry-run", action="store_true", help="only print the commands")
     add(
         "--smoke",

@@ -40,7 +40,7 @@ class Arm(NamedTuple):
     begins_as: Optional[str] = None
     """the arm from whose student of the same seed its training goes on"""
     options: Optional[str] = None
-    """name of the option file that it has in place of its size's"""
+    """NAME of its option files, which are NAME-SIZE.options in place of its size's"""
     aligned: bool = False
     """whether it learns where the teachers look, which are then live"""
     live: bool = False
@@ -307,7 +307,7 @@ class Grid(NamedTuple):
         needs += self._taught_by() if model.asks_teachers else []
         needs += [model.origin.last_training_step] if model.origin else []
         images = {"images": self.facts["images"]} if model.images else {}
-        found = [Step(model.training, train, [model.save_dir], needs, images)]
+        found = [Step(model.training, train, [model.save_dir], needs, images, goes_on=True)]
         if model.averaged:
             average = shell(
                 *("python", "-m", "caf_dkd_plugin", "average", "--inputs", work(model.save_dir)),

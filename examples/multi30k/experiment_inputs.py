@@ -30,7 +30,7 @@ from input_checks import (
     unseen_problems,
 )
 from multi30k_release import SPLITS, Split, read_splits, read_subset
-from option_files import read_options, value_of
+from option_files import CONFIGS, read_options, value_of
 from preparation_error import PreparationError
 from step_commands import SOURCE, TARGET
 
@@ -38,6 +38,7 @@ from caf_dkd_plugin.data.image_store import ImageStoreError
 from caf_dkd_plugin.data.joined_stores import Images, open_stores
 from caf_dkd_plugin.problems import ProblemsError
 
+ROOT = Path(__file__).resolve().parents[2]
 VAL_IMAGES = "val_images"
 """a second validation set, of lines with an image only, which a partial copy has whose val lacks most
 images"""
@@ -60,6 +61,8 @@ class Inputs(NamedTuple):
     store: Optional[Images]
     notes: List[str]
     """what is left out, for people"""
+    asked: List[str]
+    """of experiment.py's options, those that hold for all models and are not the default"""
 
 
 def read_inputs(args: argparse.Namespace) -> Inputs:
@@ -157,7 +160,7 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
             f"{args.root} has no {VAL_IMAGES}: val chooses the checkpoints with images, too"
         )
     pairs = {size: len(lines) for size, lines in numbers.items()}
-    return Inputs(grid, pairs, splits, store, notes)
+    return Inputs(grid, pairs, splits, store, notes, _asked(args))
 
 
 def _students(args: argparse.Namespace, splits: Collection[str]) -> Tuple[List[Model], List[str]]:
@@ -183,7 +186,8 @@ def _students(args: argparse.Namespace, splits: Collection[str]) -> Tuple[List[M
 def _option_files(size: str, arm: Arm) -> List[str]:
     """A later file wins over those before it."""
     kind = f"{arm.student}-" if arm.student else ""
-    names = [arm.options or f"{kind}{size}{'' if arm.teacher else '-undistilled'}"]
+    own = f"{arm.options}-{size}" if arm.options else None
+    names = [own or f"{kind}{size}{'' if arm.teacher else '-undistilled'}"]
     names += ["image"] if arm.images else []
     names += ["going-on"] if arm.begins_as else []
     names += [arm.extra] if arm.extra else []
@@ -231,6 +235,16 @@ def _options(args: argparse.Namespace, files: Sequence[str], splits: Collection[
         if value_of(words, "--keep-last-epochs"):
             words += ["--keep-last-epochs", str(SMOKE_EPOCHS)]
     return words
+
+
+def _asked(args: argparse.Namespace) -> List[str]:
+    """Whose option files, by no path of this machine, and whether hardly anything is trained."""
+    words = []
+    configs = args.configs.resolve()
+    if configs != CONFIGS:
+        inside = configs.is_relative_to(ROOT)
+        words += ["--configs", str(configs.relative_to(ROOT)) if inside else "$CONFIGS"]
+    return [*words, "--smoke"] if args.smoke else words
 
 
 def _unseen(subset: str, students: Sequence[Model]) -> Optional[str]:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Does the student look when the text does not say it? Mask the colours in the English text, train on
 # 5,000 such pairs with their images, and count how many masked words come back with the right image,
-# with wrong ones and without (Caglayan et al. 2019). The student first learns to translate the same
+# with wrong ones and without, and with a student that has learned without (Caglayan et al. 2019). The student first learns to translate the same
 # pairs with their colours and without images: one that has never read a colour does not learn to read
 # it off a picture. Run from the repository's root, after prepare.sh.
 set -euo pipefail
@@ -15,6 +15,7 @@ TEST=${TEST:-test_heldout}                               # Multi30k's name of th
 SEED=${SEED:-1}
 CONFIGS=${CONFIGS:-examples/multi30k/configs}
 PYTHON=${PYTHON:-python}
+source examples/multi30k/save_dir.bash                   # fairseq-train goes on from its own command only
 
 $PYTHON preprocess/mask_source.py --root "$ROOT" --source en --target de --mask $MASK --output "$OUT/root"
 
@@ -73,10 +74,26 @@ fairseq-train "$OUT/masked" \
     --target-lang de \
     --image-h5 "$WORK/images.h5" \
     --init-from "$OUT/unmasked-student$SEED/checkpoint_best.pt" \
-    $(sed 's/#.*//' "$CONFIGS/masked-source.options" "$CONFIGS/masked-source-images.options") \
+    $(sed 's/#.*//' "$CONFIGS/masked-source.options" "$CONFIGS/masked-source-going-on.options" "$CONFIGS/masked-source-images.options") \
     --valid-subset "${valid:-valid}" \
     --seed "$SEED" \
     --save-dir "$OUT/student$SEED" \
+    --log-format simple \
+    --log-interval 100 \
+    "$@"
+
+# What it is compared with: the same, but for the images. (It is no fair comparison to hide them from the
+# student above, which has not learned to do without.)
+fairseq-train "$OUT/masked" \
+    --user-dir caf_dkd_plugin \
+    --task multimodal_translation \
+    --source-lang en \
+    --target-lang de \
+    --init-from "$OUT/unmasked-student$SEED/checkpoint_best.pt" \
+    $(sed 's/#.*//' "$CONFIGS/masked-source.options" "$CONFIGS/masked-source-going-on.options") \
+    --valid-subset "${valid:-valid}" \
+    --seed "$SEED" \
+    --save-dir "$OUT/text-only-student$SEED" \
     --log-format simple \
     --log-interval 100 \
     "$@"
@@ -85,5 +102,6 @@ $PYTHON -m caf_dkd_plugin image-awareness "$OUT/masked" \
     --path "$OUT/student$SEED/checkpoint_best.pt" \
     --gen-subset "$test" \
     --image-h5 "$WORK/images.h5" \
+    --baseline "$OUT/text-only-student$SEED/checkpoint_best.pt" \
     --masked-words "$OUT/root/text/$TEST.masked.jsonl" \
     --json "$OUT/awareness$SEED.json"

@@ -9,13 +9,16 @@ from experiment_grid import ARMS, PRIMARY, SIZES, TEST_SETS
 from extra_sources import SUBSTITUTED, UNTRANSLATED
 from matplotlib import pyplot
 from matplotlib.figure import Figure
-from results_table import NAMES, Row, has_input_feeding, is_teacher, rows
+from matplotlib.lines import Line2D
+from results_table import NAMES, Row, has_input_feeding, is_teacher, rows, validated_on
 
 COLOURS = dict(zip(PRIMARY, ("#7f7f7f", "#1f77b4", "#ff7f0e", "#d62728")))
 DRAWN = [name for name, arm in ARMS.items() if not (arm.options or arm.aligned or arm.student)]
 """the arms of the plots"""
 DASHES = {None: "-", SUBSTITUTED: "-.", UNTRANSLATED: ":"}
 """of arms with extra sources, which have the colour of the arm without these"""
+VALIDATION_SETS = {"valid": "val", "valid1": "val_images"}
+"""Multi30k's names of them, by fairseq's"""
 matplotlib.use("svg")
 matplotlib.rcParams.update(
     {
@@ -65,25 +68,42 @@ def bleu_over_size(results: Sequence[dict]) -> Figure:
 
 
 def learning_curves(results: Sequence[dict]) -> Figure:
-    """Validation BLEU over epochs: a panel a size, a line a run."""
-    students = [one for one in results if not is_teacher(one)]
-    sizes = [size for size in SIZES if any(_of(students, size, arm) for arm in DRAWN)]
+    """Validation BLEU over epochs: a column of panels a size, a line a run. Each validation set has a row
+    of its own, as BLEU on one says nothing of BLEU on another."""
+    drawn = [one for one in results if one["arm"] in DRAWN]
+    sizes = [size for size in SIZES if any(one["size"] == size for one in drawn)]
+    subsets = sorted({validated_on(one) for one in drawn}, key=lambda name: (name != "valid", name))
+    height = 3.2 * len(subsets)
     figure, axes = pyplot.subplots(
-        1, len(sizes), figsize=(3.6 * len(sizes), 3.2), sharey=True, squeeze=False
+        *(len(subsets), len(sizes)),
+        figsize=(3.6 * len(sizes), height),
+        sharey="row",
+        squeeze=False,
     )
-    for axis, size in zip(axes[0], sizes):
-        labelled: Dict[str, None] = {}
-        for one in [one for arm in DRAWN for one in _of(students, size, arm)]:
-            arm = one["arm"]
-            epochs, bleu = zip(*one["validation_bleu"]) if one["validation_bleu"] else ((), ())
-            label = None if arm in labelled else NAMES[arm]
-            axis.plot(epochs, bleu, **_line(arm), linewidth=1, label=label)
-            labelled[arm] = None
-        axis.set_title(size)
-        axis.set_xlabel("epoch")
-    axes[0][0].set_ylabel("BLEU on valid, greedy")
-    axes[0][-1].legend(frameon=False)
-    figure.tight_layout()
+    handles: Dict[str, Line2D] = {}
+    for row, subset in zip(axes, subsets):
+        for axis, size in zip(row, sizes):
+            mine = [one for one in drawn if validated_on(one) == subset]
+            for one in [one for arm in DRAWN for one in _of(mine, size, arm)]:
+                epochs, bleu = zip(*one["validation_bleu"]) if one["validation_bleu"] else ((), ())
+                [line] = axis.plot(epochs, bleu, **_line(one["arm"]), linewidth=1)
+                handles.setdefault(NAMES[one["arm"]], line)
+            axis.set_title(size)
+            axis.set_xlabel("epoch")
+            axis.set_visible(bool(axis.lines))
+        first = next(axis for axis in row if axis.lines)
+        first.set_ylabel(f"BLEU on {VALIDATION_SETS.get(subset, subset)}, greedy")
+        first.tick_params(labelleft=True)
+    names = [NAMES[arm] for arm in DRAWN if NAMES[arm] in handles]
+    below = 0.3 * -(-len(names) // len(sizes)) / height
+    figure.legend(
+        [handles[name] for name in names],
+        names,
+        loc="lower center",
+        ncol=len(sizes),
+        frameon=False,
+    )
+    figure.tight_layout(rect=(0, below, 1, 1))
     return figure
 
 

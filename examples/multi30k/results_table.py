@@ -1,9 +1,11 @@
 """The experiment's results as a Markdown table."""
 
+import re
 import statistics
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from experiment_grid import ARMS, SIZES, TEST_SETS
+from training_machine import machine_differences
 
 BASELINE = "text"
 COMPARISONS = "comparisons.json"
@@ -78,6 +80,13 @@ def has_input_feeding(result: dict) -> bool:
     return "--decoder-input-feeding" in _training(result)
 
 
+def validated_on(result: dict) -> str:
+    """fairseq's name of the split that a model's validation BLEU is of; JSONs of earlier versions say it
+    in their commands only."""
+    said = re.findall(r"--valid-subset (\S+)", _training(result))
+    return result.get("validated_on") or (said[-1] if said else "valid").split(",")[0]
+
+
 def current(comparisons: Sequence[dict], results: Sequence[dict]) -> List[dict]:
     """Those comparisons that are of the very translations of the results.
 
@@ -118,6 +127,18 @@ def mixture_problems(results: Sequence[dict]) -> List[str]:
     return problems
 
 
+def machine_mixtures(results: Sequence[dict]) -> List[str]:
+    """Which rows average seeds of other versions or devices, for people."""
+    found = []
+    for row in rows(results):
+        first, *others = row.runs
+        for run in others:
+            differences = machine_differences(first, run)
+            if differences:
+                found.append(f"from {first['name']} to {run['name']} {', '.join(differences)}")
+    return found
+
+
 def _recipe(run: dict) -> List[str]:
     """What a run was made by and from, line by line, but for its name and its seed."""
     commands = run["commands"]
@@ -141,17 +162,21 @@ def spread(values: Sequence[float]) -> str:
 
 
 def significance(row: Row, test_set: str, comparisons: Sequence[dict]) -> str:
-    """p of the difference in BLEU from the baseline of the same seed, one for each seed."""
+    """p of the difference in BLEU from the baseline of the same seed, one for each seed.
+
+    It is of both directions: the pair may have been compared the other way round.
+    """
     if is_teacher(row.runs[0]):
         return ""
     baseline = ARMS[row.arm].student or BASELINE
     if row.arm == baseline:
         return ""
-    wanted = {"size": row.size, "test_set": test_set, "system": row.arm, "baseline": baseline}
+    wanted = {"size": row.size, "test_set": test_set}
     found: Dict[int, float] = {
         entry["seed"]: entry["bleu"]["p"]
         for entry in comparisons
         if all(entry[key] == value for key, value in wanted.items())
+        and {entry["system"], entry["baseline"]} == {row.arm, baseline}
     }
     return ", ".join(probability(found.get(run["seed"])) for run in row.runs)
 
@@ -220,6 +245,7 @@ def _notes(results: Sequence[dict], command: str) -> List[str]:
         ("Device", sorted({r["device"] for r in results})),
         ("Subwords", sorted({f"{r['vocabulary']:,} pieces" for r in results})),
         ("Versions", sorted({_versions(r) for r in results})),
+        ("Seeds that were not trained on the same", machine_mixtures(results)),
     ):
         if values:
             notes += ["", f"{what}: {'; '.join(values)}."]

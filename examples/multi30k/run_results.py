@@ -1,8 +1,8 @@
 """What is kept of the experiment: one JSON a model, and one with the comparisons between arms.
 
-``NAME.json``: what it was (size, pairs, arm, seed, commands, teacher, features), on what (versions,
-device), and what came out (scores of each test set with their signatures, validation BLEU of each
-epoch, updates, minutes). Nothing in it depends on the machine's paths.
+``NAME.json``: what it was (size, pairs, arm, seed, commands, teacher, features), on what it was trained
+(versions, device), and what came out (scores of each test set with their signatures, validation BLEU of
+each epoch and on which split, updates, minutes). Nothing in it depends on the machine's paths.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import sys
+import textwrap
 from importlib import metadata
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional
@@ -21,7 +22,7 @@ from experiment_progress import first_subset
 from extra_sources import SUBSTITUTED
 from results_table import COMPARISONS, current, is_result
 from step_commands import TARGET
-from step_runner import StepRunner
+from step_runner import StepRunner, command_difference
 from training_log import read_training_log
 
 import caf_dkd_plugin
@@ -44,6 +45,10 @@ COMPARED = (
     *((TRANSFORMER, "transformer-kd-a2d"), ("transformer-kd", "transformer-kd-a2d")),
 )
 """baseline, system"""
+SCORING = ("sacrebleu", "sacremoses")
+"""whose versions in a JSON are those that scored, all others those that trained"""
+LONGEST_DIFFERENCE = 500
+"""characters"""
 
 
 class Results:
@@ -53,17 +58,27 @@ class Results:
         folder: where the JSONs go.
         inputs: the grid and what it is made from.
         runner: has trained and translated.
-        threads: of each command, for the record.
     """
 
-    def __init__(self, folder: Path, inputs: Inputs, runner: StepRunner, threads: Optional[str]):
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path, inputs: Inputs, runner: StepRunner):
         self._folder, self._inputs, self._runner = folder, inputs, runner
-        self._threads = threads
 
     def path(self, model: Model) -> Path:
         """Of a model's JSON."""
         return self._folder / f"{model.name}.json"
+
+    def other_settings(self) -> List[str]:
+        """Which JSONs of the grid's models would be written over by models of other settings."""
+        found: Dict[str, List[str]] = {}
+        for model in self._inputs.grid.models:
+            result = read_result(self.path(model))
+            if result and result.get("settings_sha256") != self._settings(model):
+                difference = self._unlike(result, model)
+                found.setdefault(difference, []).append(self.path(model).name)
+        return [
+            f"{self._folder} has results of other settings, {', '.join(names)}: {difference}"
+            for difference, names in found.items()
+        ]
 
     def is_complete(self, model: Model) -> bool:
         """Whether all its steps are finished."""
@@ -80,6 +95,9 @@ class Results:
     def write(self, model: Model) -> Dict[str, object]:
         """Score a complete model and write its JSON."""
         runner, grid = self._runner, self._inputs.grid
+        self._folder.mkdir(parents=True, exist_ok=True)
+        machine = runner.begun_on(model.training)
+        scoring = {name: runner.machine["versions"][name] for name in SCORING}
         log = read_training_log(runner.log(model.training), first_subset(model))
         record = {
             "name": model.name,
@@ -95,14 +113,15 @@ class Results:
             "vocabulary": grid.vocabulary,
             "commands": self._commands(model),
             "settings_sha256": self._settings(model),
-            "versions": versions(),
-            "device": device(self._threads),
+            "versions": {**machine["versions"], **scoring},
+            "device": machine["device"],
             "parameters": log.parameters,
             "updates": log.updates,
             "epochs": int(log.epochs),
             "best_epoch": log.best_epoch,
             "minutes": round(runner.seconds(model.training) / 60, 1),
             "scores": {name: self._scores(model, name) for name in grid.test_sets},
+            "validated_on": first_subset(model),
             "validation_bleu": [[epoch, bleu] for epoch, bleu in log.validation_bleu.items()],
         }
         write_json(self.path(model), record)
@@ -181,6 +200,15 @@ class Results:
     def _settings(self, model: Model) -> str:
         return self._runner.identity(model.steps(list(self._inputs.grid.test_sets))[-1])
 
+    def _unlike(self, result: Mapping, model: Model) -> str:
+        """What a JSON's model was made by and a model is not."""
+        before, now = result.get("commands", []), self._commands(model)
+        if len(before) != len(now):
+            before, now = ["\n".join(before)], ["\n".join(now)]
+        parts = dict.fromkeys(map(command_difference, before, now))
+        difference = "; ".join(filter(None, parts)) or "made from other text, images or lines"
+        return textwrap.shorten(difference, LONGEST_DIFFERENCE, placeholder=" ...")
+
     def _commands(self, model: Model) -> List[str]:
         """Everything that is needed for it, from the text on."""
         steps, wanted = self._runner.steps, {}
@@ -206,7 +234,7 @@ class Results:
         if ARMS[model.arm].is_taught:
             words += ["--teachers", *(f"{one.arm}:{one.seed}" for one in grid.teachers)]
             words += ["--teacher-subset", f"without-{grid.unseen}" if grid.unseen else "all"]
-        return " ".join(words)
+        return " ".join([*words, *self._inputs.asked])
 
     def _teacher(self, model: Model) -> Optional[Dict[str, object]]:
         if model.is_teacher or not ARMS[model.arm].is_taught:
@@ -214,7 +242,9 @@ class Results:
         teachers = self._inputs.grid.teachers
         models = {}
         for teacher in teachers:
-            scores = (read_result(self.path(teacher)) or {"scores": {}})["scores"]
+            found = read_result(self.path(teacher))
+            its_own = found and found.get("settings_sha256") == self._settings(teacher)
+            scores = found["scores"] if its_own else {}
             bleu = {name: one["bleu"]["value"] for name, one in scores.items()}
             models[teacher.name] = {"images": teacher.images, "bleu": bleu}
         size = teachers[0].size
@@ -229,6 +259,15 @@ class Results:
 def read_result(path: Path) -> Optional[Dict]:
     """A model's JSON; None where there is none."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def present_machine(threads: Optional[str]) -> Dict[str, object]:
+    """What the commands run with: what is written down of it.
+
+    Args:
+        threads: of each command, if that is settled.
+    """
+    return {"versions": versions(), "device": device(threads)}
 
 
 def versions() -> Dict[str, str]:

@@ -28,6 +28,8 @@ class Step:
     """names of the steps that come before it"""
     facts: Dict[str, str] = field(default_factory=dict)
     """what the outputs depend on besides the command and the steps before: name -> hash"""
+    goes_on: bool = False
+    """whether it goes on from what it left when it was stopped, as a training does"""
 
 
 def shell(*words: str) -> str:

@@ -2,7 +2,8 @@
 
 WORK/steps/STEP.json says from what a step was begun, and whether it is finished: its command, the
 hashes of what it reads, and the same of all steps before it. A step that was begun from something else
-is never gone on with.
+is never gone on with. Of a training it also says with which versions and on which device it was begun,
+as half of it done with others would be a training of neither.
 """
 
 import ctypes
@@ -17,11 +18,12 @@ import time
 import zipfile
 from datetime import datetime
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, NamedTuple, Sequence
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from step_commands import Step
+from training_machine import machine_differences
 
 from caf_dkd_plugin.whole_file import write_json
 
@@ -40,6 +42,8 @@ class _Running(NamedTuple):
     """time.monotonic()"""
     before: float
     """seconds that the step had taken in earlier calls"""
+    machine: Optional[Mapping]
+    """that it was begun on, if it goes on and this is known"""
 
 
 class StepRunner:
@@ -51,12 +55,19 @@ class StepRunner:
         variables: of the commands; they run in the repository's root, with this Python's commands
             first on the path.
         jobs: how many commands run at a time.
+        machine: the versions and the device that they run with, as in a model's JSON.
     """
 
     def __init__(
-        self, folder: Path, steps: Sequence[Step], variables: Mapping[str, str], jobs: int
+        self,
+        folder: Path,
+        steps: Sequence[Step],
+        variables: Mapping[str, str],
+        jobs: int,
+        machine: Mapping[str, object],
     ):
         self.folder = folder
+        self.machine = machine
         self.steps = {step.name: step for step in steps}
         self._jobs = jobs
         self._variables = {**variables, "PYTHONUNBUFFERED": "1"}
@@ -86,17 +97,26 @@ class StepRunner:
             return running.before + time.monotonic() - running.started
         return self._record(name).get("seconds", 0.0)
 
+    def begun_on(self, name: str) -> Mapping[str, object]:
+        """The machine that a training was begun on; the present one where that was not written down."""
+        return self._record(name).get("machine") or self.machine
+
     def running(self) -> List[str]:
         """Names of the steps that run now."""
         return list(self._running)
 
     def changed(self) -> Dict[str, str]:
-        """Steps that were begun from something else -> what is otherwise."""
+        """Steps that were begun from something else, or half done on another machine -> what is
+        otherwise."""
         found = {}
         for name in self.steps:
             record = self._record(name)
             if record and _origin_of(record) != self._origin(name):
                 found[name] = _difference(_origin_of(record), self._origin(name))
+            elif self._is_half_done(name):
+                differences = machine_differences(self.begun_on(name), self.machine)
+                if differences:
+                    found[name] = ", ".join(differences)
         return found
 
     def forget(self, name: str) -> None:
@@ -156,6 +176,9 @@ class StepRunner:
             (self.folder / output).parent.mkdir(parents=True, exist_ok=True)
             mend_checkpoints(self.folder / output)
         before = self.seconds(name)
+        machine = self.machine if self.steps[name].goes_on else None
+        if self._is_half_done(name):
+            machine = self._record(name).get("machine")
         for path in (self.log(name), self._record_path(name)):
             path.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, **self._variables}
@@ -173,7 +196,7 @@ class StepRunner:
                 start_new_session=True,
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
-        self._running[name] = _Running(process, time.monotonic(), before)
+        self._running[name] = _Running(process, time.monotonic(), before, machine)
         self._write_record(name, finished=False)
 
     def _ended(self) -> List[str]:
@@ -201,6 +224,15 @@ class StepRunner:
             self._write_record(name, finished=False)
             del self._running[name]
 
+    def _is_half_done(self, name: str) -> bool:
+        """Whether a step goes on from what an earlier call has left."""
+        step, record = self.steps[name], self._record(name)
+        if not step.goes_on or not record or record.get("finished"):
+            return False
+        return any(
+            path.is_file() for out in step.outputs for path in (self.folder / out).rglob("*")
+        )
+
     def _origin(self, name: str) -> Dict[str, object]:
         step = self.steps[name]
         needs = {need: self.identity(need) for need in step.needs}
@@ -218,6 +250,9 @@ class StepRunner:
     def _write_record(self, name: str, finished: bool) -> None:
         seconds = round(self.seconds(name), 1)
         record = {**self._origin(name), "finished": finished, "seconds": seconds}
+        machine = self._running[name].machine
+        if machine:
+            record["machine"] = machine
         write_json(self._record_path(name), record)
 
 
@@ -241,20 +276,23 @@ def mend_checkpoints(folder: Path) -> None:
         os.replace(partial, last)
 
 
+def command_difference(before: str, now: str) -> str:
+    """In words; nothing where they are alike but for spaces."""
+    old, new = ([" ".join(line.split()) for line in _lines(one)] for one in (before, now))
+    gone = [line for line in old if line not in new]
+    come = [line for line in new if line not in old]
+    if gone or come:
+        return f"{', '.join(gone) or 'nothing'} became {', '.join(come) or 'nothing'}"
+    return "its options come in another order" if old != new else ""
+
+
 def _origin_of(record: Mapping[str, object]) -> Dict[str, object]:
     return {key: record.get(key) for key in ("command", "facts", "needs")}
 
 
 def _difference(before: Mapping, now: Mapping) -> str:
     """In words."""
-    old, new = ([" ".join(line.split()) for line in _lines(o["command"])] for o in (before, now))
-    gone = [line for line in old if line not in new]
-    come = [line for line in new if line not in old]
-    parts = []
-    if gone or come:
-        parts.append(f"{', '.join(gone) or 'nothing'} became {', '.join(come) or 'nothing'}")
-    elif old != new:
-        parts.append("its options come in another order")
+    parts = [part for part in [command_difference(before["command"], now["command"])] if part]
     for what, kind in (("facts", "other"), ("needs", "made after another")):
         both = {**before[what], **now[what]}
         unequal = [name for name in both if before[what].get(name) != now[what].get(name)]

@@ -16,6 +16,7 @@ SAVE=${SAVE:-$WORK/student}
 SEED=${SEED:-1}
 SIZE=${SIZE:-1k}                                         # 1k, 5k, 10k or full: whose settings
 CONFIGS=${CONFIGS:-examples/multi30k/configs}
+source examples/multi30k/save_dir.bash                   # fairseq-train goes on from its own command only
 
 settings=$CONFIGS/$SIZE.options
 inputs=()

@@ -9,6 +9,7 @@ SAVE=${SAVE:-$WORK/teacher}
 SEED=${SEED:-1}
 TEACHER_IMAGES=${TEACHER_IMAGES:-}                       # the image store, for a teacher that looks at images
 CONFIGS=${CONFIGS:-examples/multi30k/configs}
+source examples/multi30k/save_dir.bash                   # fairseq-train goes on from its own command only
 
 settings=("$CONFIGS/teacher.options")
 looking=()

@@ -13,14 +13,32 @@ VOCABULARY=${VOCABULARY:-teacher}                        # teacher, as word-leve
 DATA=${DATA:-$OUT/data-$VOCABULARY}
 PYTHON=${PYTHON:-python}
 
-text_of() { if [[ $1 == real ]]; then echo "$WORK/student-data/text"; else echo "$OUT/$1/text"; fi; }
+source examples/sequence_level/lines.bash                # numbers, lines
+
+if [[ $VOCABULARY != teacher && $VOCABULARY != own ]]; then
+    echo "error: VOCABULARY=$VOCABULARY is neither teacher nor own" >&2
+    exit 1
+fi
+mkdir -p "$DATA.parts"
+numbers "$SUBSET" > "$DATA.parts/real.lines"
+if [[ $PARTS != real ]] && ! cmp -s "$DATA.parts/real.lines" "$OUT/own/lines"; then
+    echo "error: SUBSET=$SUBSET is not what translate.sh had, whose lines are in $OUT/own/lines" >&2
+    exit 1
+fi
+text_of() {
+    if [[ $1 == real ]]; then
+        lines "$WORK/teacher-data/text/train.$2" "$DATA.parts/real.lines"
+    else
+        cat "$OUT/$1/text/train.$2"
+    fi
+}
 
 pieces=$WORK/teacher-data
 if [[ $VOCABULARY == own ]]; then
     pieces=$DATA.parts/vocabulary
     mkdir -p "$DATA.parts/all/text"
     for lang in en de; do
-        for part in $PARTS; do cat "$(text_of "$part")/train.$lang"; done > "$DATA.parts/all/text/train.$lang"
+        for part in $PARTS; do text_of "$part" "$lang"; done > "$DATA.parts/all/text/train.$lang"
     done
     $PYTHON preprocess/prepare_multi30k.py \
         --root "$DATA.parts/all" \
@@ -28,9 +46,6 @@ if [[ $VOCABULARY == own ]]; then
         --target de \
         --output "$pieces" \
         "$@"
-elif [[ $VOCABULARY != teacher ]]; then
-    echo "error: VOCABULARY=$VOCABULARY is neither teacher nor own" >&2
-    exit 1
 fi
 subwords=(
     --source en

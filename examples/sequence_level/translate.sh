@@ -17,20 +17,20 @@ TEACHER=${TEACHER:-$WORK/teacher/checkpoint_best.pt}
 TEACHER_IMAGES=${TEACHER_IMAGES:-}                       # the image store, for a teacher that looks at images
 PYTHON=${PYTHON:-python}
 
-numbers() { if [[ $1 =~ ^[0-9]+$ ]]; then seq 0 $(($1 - 1)); else tr -d '\r' < "$1"; fi; }
-these() { awk 'NR == FNR { these[$1 + 1]; next } FNR in these' "$OUT/untranslated/lines" "$1"; }
+source examples/sequence_level/lines.bash                # numbers, lines
 
 mkdir -p "$OUT/own" "$OUT/untranslated"
-cp "$WORK/student-data/text/train.en" "$OUT/own/source.en"
-cp "$WORK/student-data/train.images" "$OUT/own/source.images"
 numbers "$SUBSET" > "$OUT/own/lines"
 numbers "$MORE" > "$OUT/all.lines"
 grep -vxFf "$OUT/own/lines" "$OUT/all.lines" > "$OUT/untranslated/lines" || {
     echo "error: MORE=$MORE has no line that is not in SUBSET=$SUBSET" >&2
     exit 1
 }
-these "$WORK/teacher-data/text/train.en" > "$OUT/untranslated/source.en"
-these "$WORK/teacher-data/train.images" > "$OUT/untranslated/source.images"
+for part in own untranslated; do
+    lines "$WORK/teacher-data/text/train.en" "$OUT/$part/lines" > "$OUT/$part/source.en"
+    lines "$WORK/teacher-data/train.images" "$OUT/$part/lines" > "$OUT/$part/source.images"
+done
+lines "$WORK/teacher-data/text/train.de" "$OUT/own/lines" > "$OUT/own/real.de"
 
 for part in own untranslated; do
     looking=()
@@ -67,7 +67,7 @@ $PYTHON examples/sequence_level/synthetic_pairs.py \
     --translations "$OUT/own/translations" \
     --source "$OUT/own/source.en" \
     --images "$OUT/own/source.images" \
-    --closest-to "$WORK/student-data/text/train.de" \
+    --closest-to "$OUT/own/real.de" \
     --source-lang en \
     --target-lang de \
     --output "$OUT/closest/text/train"

@@ -120,6 +120,11 @@ class Experiment:
             *("--seeds", "1", *options),
         ]
 
+    @property
+    def words(self):
+        """What follows experiment.py on the command line."""
+        return [*map(str, self._command[2:])]
+
     def start(self, *options):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen([*map(str, [*self._command, *options])], cwd=ROOT, **pipes)

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 from pathlib import Path
 
@@ -28,9 +29,7 @@ OPTIONS = """# tiny
 --ignore-unused-valid-subsets
 --no-epoch-checkpoints
 """
-GOING_ON = (
-    "--fusion-dim 16\n--fusion-heads 2\n--fusion-ffn-dim 32\n--fusion-residual\n--max-epoch 1\n"
-)
+WITH_IMAGES = "--fusion-dim 16\n--fusion-heads 2\n--fusion-ffn-dim 32\n--fusion-residual\n"
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +51,17 @@ def coloured(store, corpus, tmp_path_factory):
             (text / f"{split}.{suffix}").write_text("".join(f"{line}\n" for line in lines))
     (folder / "configs").mkdir()
     (folder / "configs" / "masked-source.options").write_text(OPTIONS)
-    (folder / "configs" / "masked-source-images.options").write_text(GOING_ON)
+    (folder / "configs" / "masked-source-images.options").write_text(WITH_IMAGES)
+    (folder / "configs" / "masked-source-going-on.options").write_text("--max-epoch 1\n")
     (folder / "images.h5").symlink_to(store)
     return folder
 
 
 @pytest.fixture(scope="module")
 def run(coloured, commands):
-    """A function that runs the script with a seed: (seed) -> what it printed."""
+    """A function that runs the script with a seed: (seed, *options) -> what it printed."""
 
-    def script(seed):
+    def script(seed, *options, code=0):
         settings = {
             "PATH": f"{commands}:{os.environ['PATH']}",
             "MULTI30K_ROOT": coloured / "root",
@@ -72,14 +72,14 @@ def run(coloured, commands):
             "CONFIGS": coloured / "configs",
         }
         done = subprocess.run(
-            ["bash", ROOT / "examples" / "multi30k" / "masked_source.sh"],
+            ["bash", ROOT / "examples" / "multi30k" / "masked_source.sh", *options],
             env={**os.environ, **{name: str(value) for name, value in settings.items()}},
             cwd=ROOT,
             capture_output=True,
             text=True,
             timeout=300,
         )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        assert done.returncode == code, done.stdout[-2000:] + done.stderr[-2000:]
         return done.stdout + done.stderr
 
     return script
@@ -103,16 +103,29 @@ def test_the_texts_differ_in_the_colours_alone(printed, coloured):
             assert line == f"{article} vvv {thing}"
 
 
-def test_the_second_student_goes_on_from_the_first(printed):
+def test_both_other_students_go_on_from_the_first(printed):
     taken = [line for line in printed.splitlines() if "tensors were taken" in line]
-    assert len(taken) == 1
-    assert "unmasked-student1/checkpoint_best.pt" in taken[0]
+    assert ["unmasked-student1/checkpoint_best.pt" in line for line in taken] == [True, True]
+    with_images, without = (
+        re.search(r"(\d+) of the model's (\d+)", line).groups() for line in taken
+    )
+    assert with_images[0] == without[0] == without[1] < with_images[1]
 
 
 def test_every_masked_word_is_asked_for(printed, coloured):
     awareness = json.loads((coloured / "masked" / "awareness1.json").read_text())
     assert awareness["with_image"] == LINES["test_2016_flickr"]
     assert awareness["masked_words"]["words"] == LINES["test_2016_flickr"]  # one a sentence
+    assert awareness["baseline"].endswith("text-only-student1/checkpoint_best.pt")
+    assert 0 <= awareness["masked_words"]["baseline"] <= 1
+
+
+def test_other_options_are_refused(printed, run, coloured):
+    """Else the second student would be gone on with, and the first one's figures pass for its."""
+    said = run(1, "--lr", "0.02", code=1)
+    assert f"{coloured}/masked/student1 has a checkpoint of another command: nothing became" in said
+    assert said.count("--lr 0.02") == 1
+    assert "Loaded checkpoint" in said  # of the student without images, whose options are the same
 
 
 def test_another_seed_is_another_student(printed, run, coloured):

@@ -19,6 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MULTI30K = ROOT / "examples" / "multi30k"
 KILLED = "1k_text_seed1.train"
+LSTM = "--arch lstm\n--criterion label_smoothed_cross_entropy\n--max-epoch 1\n--batch-size 8\n--eval-bleu\n"
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,8 @@ def test_every_student_and_the_teacher_have_their_json(finished, multi30k):
         assert result["updates"] == epochs * -(-result["pairs"] // 8)
         assert result["parameters"] > 10_000
         assert {"torch", "sacrebleu", "sacremoses"} <= set(result["versions"])
+        assert result["validated_on"] == "valid"  # there is no val_images
+        assert result["arm"] == "teacher" or result["asked"].endswith("--configs $CONFIGS")
 
 
 def test_arms_differ_by_what_defines_them(finished):
@@ -185,6 +188,69 @@ def test_other_text_is_refused(finished, multi30k, tmp_path):
     assert "data.full was begun from something else: other text" in errors
 
 
+def test_results_of_other_settings_are_refused_or_replaced(finished, tmp_path):
+    """Those of other models stay: the folder has teacher, kd and caf-dkd besides."""
+    experiment, _ = finished
+    results = Path(shutil.copytree(experiment.results, tmp_path / "results"))
+    before = {path.name: path.read_bytes() for path in results.iterdir()}
+    other = ("--work", tmp_path / "work", "--results", results, "--arms", "text", "--bf16")
+    code, _, errors = experiment.run(*other)
+    assert code == 1
+    names = "1k_text_seed1.json, 5k_text_seed1.json"
+    assert (
+        f"error: {results} has results of other settings, {names}: nothing became --bf16\n"
+        in errors
+    )
+    assert "another folder as --results, or --redo" in errors
+    assert not (tmp_path / "work" / "logs").exists()
+    assert {path.name: path.read_bytes() for path in results.iterdir()} == before
+
+    code, _, errors = experiment.run(*other, "--sizes", "5k", "--redo")
+    assert code == 0, errors
+    name = "5k_text_seed1.json"
+    assert "--bf16" in json.loads((results / name).read_text())["asked"]
+    after = {path.name: path.read_bytes() for path in results.iterdir()}
+    changed = {name for name, content in after.items() if content != before[name]}
+    assert changed == {name, "comparisons.json"}  # which has none of 5k_text any more
+
+
+def test_bleu_of_another_teacher_is_none_of_the_students(finished, script, tmp_path):
+    experiment, _ = finished
+    args = script("experiment").parse_args(experiment.words)
+    inputs = script("experiment_inputs").read_inputs(args)
+    machine = script("run_results").present_machine(None)
+    runner = script("step_runner").StepRunner(args.work, inputs.grid.steps(), {}, 1, machine)
+    results = script("run_results").Results(tmp_path, inputs, runner)
+    [student] = [m for m in inputs.grid.models if m.name == "1k_kd_seed1"]
+    teacher = experiment.result("teacher_seed1")
+    for change, known in (({}, ["test_2016_flickr"]), ({"settings_sha256": "0"}, [])):
+        (tmp_path / "teacher_seed1.json").write_text(json.dumps({**teacher, **change}))
+        assert [*results.write(student)["teacher"]["models"]["teacher_seed1"]["bleu"]] == known
+
+
+def test_the_json_says_what_the_training_was_begun_with(finished):
+    experiment, _ = finished
+    path, name = experiment.results / "5k_kd_seed1.json", "5k_kd_seed1.train"
+    before, record = path.read_bytes(), experiment.record(name)
+    result = json.loads(before)
+    assert record["machine"] == {key: result[key] for key in ("versions", "device")}
+    versions = {**result["versions"], "torch": "0.1", "sacrebleu": "0.1"}
+    written = experiment.work / "steps" / f"{name}.json"
+    machine = {"versions": versions, "device": "abacus"}
+    for then, torch, device in (
+        ({"machine": machine}, "0.1", "abacus"),
+        ({}, result["versions"]["torch"], result["device"]),  # a record of an earlier version
+    ):
+        written.write_text(json.dumps({k: v for k, v in record.items() if k != "machine"} | then))
+        path.unlink()
+        assert experiment.run()[0] == 0  # the training is finished: it is not gone on with
+        found = json.loads(path.read_text())
+        assert (found["versions"]["torch"], found["device"]) == (torch, device)
+        assert found["versions"]["sacrebleu"] == result["versions"]["sacrebleu"]  # scored now
+    written.write_text(json.dumps(record))
+    path.write_bytes(before)
+
+
 def test_a_json_that_is_gone_comes_back(finished):
     experiment, _ = finished
     path = experiment.results / "1k_text_seed1.json"
@@ -206,9 +272,8 @@ def test_dry_run_prints_the_commands(finished, tmp_path):
 
 def test_bf16_is_for_all_models_but_stock_ones(finished, tmp_path):
     experiment, _ = finished
-    (experiment.configs / "lstm.options").write_text(
-        "--arch lstm\n--criterion label_smoothed_cross_entropy\n--max-epoch 1\n--batch-size 8\n--eval-bleu\n"
-    )
+    for size in experiment.subsets:
+        (experiment.configs / f"lstm-{size}.options").write_text(LSTM)
     code, out, errors = experiment.run(
         *("--dry-run", "--work", tmp_path / "new", "--bf16", "--arms", "kd", "lstm")
     )
@@ -274,6 +339,20 @@ def test_what_is_not_there_is_named(options, message, problems):
             shutil.copy(configs / "5k.options", configs / f"{name}.options")
 
     assert message in "\n".join(problems(*options, change=change))
+
+
+def test_fairseqs_lstm_has_options_for_each_size(problems):
+    """Those of all pairs would leave a student of 1,000 hardly trained."""
+
+    def change(configs):
+        (configs / "lstm-5k.options").write_text(LSTM)
+
+    assert problems("--sizes", "5k", "--arms", "lstm", change=change) == []
+    [problem] = problems("--arms", "lstm", change=change)
+    assert (
+        "lstm-1k.options cannot be read: there is no such file; nearest to it are lstm-5k"
+        in problem
+    )
 
 
 def test_without_images_no_store_is_needed(problems):
@@ -461,7 +540,7 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize(("out", "erased"), [(Terminal(), 1), (io.StringIO(), 0)])
 def test_lines_stand_still_on_a_terminal_only(out, erased, script, tmp_path, monkeypatch):
     module = script("experiment_progress")
-    runner = script("step_runner").StepRunner(tmp_path, [], {}, jobs=1)
+    runner = script("step_runner").StepRunner(tmp_path, [], {}, 1, {})
     nothing = script("experiment_grid").Grid([], [], {}, None, 1, {}, 200, 60, {"text": ""})
     progress = module.Progress(nothing, runner, {}, 1, out)
     monkeypatch.setattr(module.time, "monotonic", iter([100, 100.5, 161]).__next__)
@@ -480,7 +559,7 @@ def test_a_step_that_is_done_again_takes_those_after_it_along(script, tmp_path):
     ]
 
     def run():
-        runner = script("step_runner").StepRunner(tmp_path, steps, {"WORK": str(tmp_path)}, jobs=1)
+        runner = script("step_runner").StepRunner(tmp_path, steps, {"WORK": str(tmp_path)}, 1, {})
         done = []
         runner.run(lambda: None, done.append)
         return done
@@ -490,6 +569,79 @@ def test_a_step_that_is_done_again_takes_those_after_it_along(script, tmp_path):
     (tmp_path / "model").unlink()
     assert run() == ["train", "translate"]
     assert (tmp_path / "text").read_text() == (tmp_path / "model").read_text()
+
+
+NOW = {"versions": {"torch": "2.2", "sacrebleu": "2"}, "device": "CPU (x86_64), 1 threads"}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({}, None),
+        ({"device": "CPU (x86_64), 8 threads"}, None),  # --jobs settles them
+        ({"versions": {"torch": "2.2", "sacrebleu": "1"}}, None),
+        ({"device": "Tesla"}, "the device Tesla became CPU (x86_64)"),
+        ({"versions": {"torch": "2.1"}}, "torch 2.1 became torch 2.2"),
+        (None, None),  # a record of an earlier version
+    ],
+)
+def test_a_training_is_not_gone_on_with_on_another_machine(change, problem, script, tmp_path):
+    step = script("step_commands").Step
+    training = step(
+        "train",
+        'mkdir -p "$WORK/model"\n[ -e "$WORK/model/last" ] || { touch "$WORK/model/last"; exit 1; }',
+        ["model"],
+        goes_on=True,
+    )
+    other = step("text", 'touch "$WORK/text"\nfalse', ["text"])
+
+    def runner(machine):
+        variables = {"WORK": str(tmp_path)}
+        steps = [training, other]
+        return script("step_runner").StepRunner(tmp_path, steps, variables, 1, machine)
+
+    before = {**NOW, **(change or {})}
+    first = runner(before)
+    first.run(lambda: None, [].append)
+    assert first.failed == ["train", "text"]
+    path = tmp_path / "steps" / "train.json"
+    record = json.loads(path.read_text())
+    assert record.pop("machine") == before
+    if change is None:
+        path.write_text(json.dumps(record))
+    now = runner(NOW)
+    assert now.changed() == ({"train": problem} if problem else {})
+    if problem:
+        now.forget("train")
+        now.run(lambda: None, [].append)
+        assert now.begun_on("train") == NOW
+    else:
+        now.run(lambda: None, [].append)
+        assert now.is_finished("train")
+        assert now.begun_on("train") == (NOW if change is None else before)
+        assert ("machine" in json.loads(path.read_text())) == (change is not None)
+        assert runner({**NOW, "device": "Tesla"}).changed() == {}  # it is finished
+
+
+def test_a_training_that_has_left_nothing_begins_on_any_machine(script, tmp_path):
+    step = script("step_commands").Step("train", "false", ["model"], goes_on=True)
+    for torch in ("1", "2"):
+        machine = {**NOW, "versions": {"torch": torch}}
+        runner = script("step_runner").StepRunner(tmp_path, [step], {}, 1, machine)
+        assert runner.changed() == {}
+        runner.run(lambda: None, [].append)
+        assert runner.begun_on("train") == machine
+
+
+def test_what_was_asked_names_the_configs_and_smoke(script):
+    def asked(*words):
+        args = script("experiment").parse_args(["--root", "r", *map(str, words)])
+        return script("experiment_inputs")._asked(args)
+
+    assert asked() == asked("--configs", MULTI30K / "configs") == []
+    assert asked("--smoke") == ["--smoke"]
+    assert asked("--configs", MULTI30K) == ["--configs", "examples/multi30k"]
+    assert asked("--configs", "/elsewhere") == ["--configs", "$CONFIGS"]  # no path of a machine
 
 
 def test_a_log_over_two_calls(script, tmp_path):
@@ -564,6 +716,57 @@ def test_a_row_has_mean_and_spread_and_p_of_every_seed(script):
     assert cells[3][-1] == "`--sizes 1k --arms kd --seeds 1 2`"
     assert "BLEU: `s:bleu`." in lines
     assert "Input feeding, which no other cross_modal_rnn here has: 5k, text only." in lines
+
+
+def test_p_of_a_pair_that_was_compared_the_other_way_round(script):
+    table = script("results_table")
+    results = [result("1k", "text", 1, 10.0), result("1k", "lstm", 1, 9.0)]
+    entry = {"size": "1k", "seed": 1, "test_set": "test_2016_flickr", "bleu": {"p": 0.25}}
+    pairs = [("lstm", "text"), ("text", "lstm")]
+    for baseline, system in pairs:
+        comparisons = [{**entry, "baseline": baseline, "system": system}]
+        text, lstm = table.rows(results)
+        assert table.significance(lstm, "test_2016_flickr", comparisons) == "0.250"
+        assert table.significance(text, "test_2016_flickr", comparisons) == ""
+    assert pairs[0] in script("run_results").COMPARED
+
+
+def test_seeds_of_other_machines_are_noted(script):
+    def notes(**change):
+        results = [result("1k", "text", 1, 10.0), {**result("1k", "text", 2, 11.0), **change}]
+        lines = script("results_table").markdown(results, [], "python x.py").splitlines()
+        return [line for line in lines if "not trained on the same" in line]
+
+    assert notes() == notes(device="CPU, 8 threads") == []
+    assert notes(device="Tesla", versions={"torch": "3"}) == [
+        "Seeds that were not trained on the same: from 1k_text_seed1 to 1k_text_seed2 torch 2 became "
+        "torch 3, the device CPU became Tesla."
+    ]
+
+
+def test_curves_on_different_validation_sets_share_no_axis(script):
+    plots = script("results_plots")
+    splits = script("multi30k_release").SPLITS
+    assert all(splits[name] == prefix for prefix, name in plots.VALIDATION_SETS.items())
+    image, both = result("1k", "image", 1, 20.0), result("5k", "caf-dkd", 1, 40.0)
+    image["validated_on"] = "valid1"
+    both["commands"][-1] += " --valid-subset valid --valid-subset valid1,valid"  # an older JSON
+    results = [result("1k", "text", 1, 10.0), image, both, result("5k", "kd", 1, 30.0)]
+    results.append(result("10k", "text", 1, 50.0))
+    figure = plots.learning_curves(results)
+    found = {}
+    for axis in figure.axes:
+        if axis.get_visible():
+            row = axis.get_subplotspec().rowspan.start
+            found[row, axis.get_title()] = [line.get_ydata()[0] for line in axis.lines]
+    assert found == {
+        **{(0, "1k"): [10.0], (0, "5k"): [30.0], (0, "10k"): [50.0]},
+        **{(1, "1k"): [20.0], (1, "5k"): [40.0]},
+    }
+    labels = [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()]
+    assert labels == ["BLEU on val, greedy", "BLEU on val_images, greedy"]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["text only", "+ image", "+ distillation", "both (CAF-DKD)"]
 
 
 def test_seeds_that_were_not_trained_alike_are_no_row(script, tmp_path, capsys):

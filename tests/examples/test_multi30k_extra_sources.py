@@ -257,7 +257,7 @@ def test_synthetic_pairs_count_in_the_time_that_is_left(script, tmp_path):
         model("1k", arm, 1, ["--max-epoch", "10"], images=False) for arm in ("text", *ARMS[::2])
     ]
     grid = script("experiment_grid").Grid([], students, {}, None, 500, {}, 200, 60, {})
-    runner = script("step_runner").StepRunner(tmp_path, [], {}, jobs=1)
+    runner = script("step_runner").StepRunner(tmp_path, [], {}, 1, {})
     progress = script("experiment_progress").Progress(grid, runner, {"1k": 100}, 1)
 
     def sentences():

@@ -263,12 +263,13 @@ def test_empty_lines_are_left_out_with_their_images(run):
 
 
 def settings_of(script, folder, **variables):
-    """The options that a script gives to fairseq-train; of an option given twice the last one."""
+    """The options that a script gives to fairseq-train, with folder/w for WORK; of an option given twice
+    the last one."""
     program = folder / "fairseq-train"
     program.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" > {folder}/arguments\n")
     program.chmod(0o755)
     path = f"{folder}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "WORK": "w", **variables}
+    environment = {**os.environ, "PATH": path, "WORK": str(folder / "w"), **variables}
     subprocess.run(["bash", script], cwd=ROOT, env=environment, check=True)
     data, *words = (folder / "arguments").read_text().splitlines()
     found, name = {"data": data}, None
@@ -294,10 +295,8 @@ def test_the_student_is_that_of_multi30k(tmp_path):
     assert changed(student, both) == changed(undistilled, alone) == ours
     assert "--teacher-path" in both
     assert not {"--teacher-path", "--teacher-cache", "--kd-lambda"} & alone.keys()
-    assert (both["data"], alone["data"]) == (
-        "w/sequence-level/data-teacher",
-        "w/sequence-level/data-own",
-    )
+    data = tmp_path / "w" / "sequence-level"
+    assert (both["data"], alone["data"]) == (f"{data}/data-teacher", f"{data}/data-own")
     assert (both["--upsample-primary"], alone["--upsample-primary"]) == ("3", "1")
     assert both["--save-dir"] != alone["--save-dir"]
 
@@ -310,7 +309,7 @@ def test_a_misspelt_choice_is_refused(script, variables):
     environment = {**os.environ, "MULTI30K_ROOT": "r", "WORK": "w", **variables}
     [(name, value)] = variables.items()
     done = subprocess.run(
-        ["bash", RECIPE / script], env=environment, capture_output=True, text=True
+        ["bash", RECIPE / script], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 1
     assert f"error: {name}={value} is neither" in done.stderr
@@ -426,6 +425,58 @@ def test_lines_that_are_not_there_stop_it(recipe, variables, tmp_path):
     assert not (tmp_path / "untranslated" / "source.en").exists()
 
 
+@pytest.fixture
+def of_three(recipe, tmp_path):
+    """translate.sh for three lines of the student's own, of which student-data knows nothing."""
+    (tmp_path / "own.lines").write_text("60\n7\n55\n")
+    variables = {"OUT": str(tmp_path / "out"), "SUBSET": str(tmp_path / "own.lines")}
+    recipe.run("translate.sh", "--max-len-b", "20", **variables)
+    return tmp_path / "out", variables
+
+
+def test_the_students_own_sentences_are_those_of_subset(of_three, recipe, corpus, data_bin):
+    out, variables = of_three
+    chosen = [60, 7, 55]
+    own = {suffix: lines(corpus / "text" / f"train.{suffix}") for suffix in ("en", "de")}
+    own["images"] = lines(data_bin / "train.images")
+    own = {suffix: [text[number] for number in chosen] for suffix, text in own.items()}
+    for part in ("own", "closest"):
+        assert lines(out / part / "text" / "train.en") == own["en"]
+        assert lines(out / part / "text" / "train.images") == own["images"]
+    assert len(lines(out / "untranslated" / "text" / "train.en")) == 64 - 3
+    bleu = BLEU(effective_order=True)
+    for best, closest, real in zip(
+        lines(out / "own" / "text" / "train.de"),
+        lines(out / "closest" / "text" / "train.de"),
+        own["de"],
+    ):
+        scores = [bleu.sentence_score(text, [real]).score for text in (best, closest)]
+        assert scores == sorted(scores)
+
+    recipe.run("prepare.sh", PARTS="real own", VOCABULARY="own", **variables)
+    data = out / "data-own"
+    assert lines(data / "train.images") == lines(data / "train1.images") == own["images"]
+    read = lines(Path(f"{data}.parts") / "all" / "text" / "train.de")
+    assert read == [*own["de"], *lines(out / "own" / "text" / "train.de")]
+
+
+def test_parts_of_another_subset_are_refused(of_three, recipe, capfd):
+    out, variables = of_three
+    with pytest.raises(AssertionError, match="wait"):
+        recipe.run("prepare.sh", **{**variables, "SUBSET": "50"})
+    assert f"error: SUBSET=50 is not what translate.sh had, whose lines are in {out}/own/lines" in (
+        capfd.readouterr().err
+    )
+    assert not (out / "data-teacher").exists()
+
+
+def test_a_line_that_is_not_there_is_named(recipe, tmp_path, capfd):
+    (tmp_path / "own.lines").write_text("3\n64\n")
+    with pytest.raises(AssertionError, match="wait"):
+        recipe.run("translate.sh", OUT=str(tmp_path), SUBSET=str(tmp_path / "own.lines"))
+    assert "train.en has no line 64" in capfd.readouterr().err
+
+
 def test_numbers_with_windows_line_ends_are_the_same_numbers(recipe, tmp_path):
     """All sentences are the student's own, so none is left."""
     (tmp_path / "own.lines").write_bytes(b"".join(b"%d\r\n" % number for number in range(64)))
@@ -479,6 +530,7 @@ def test_a_student_with_subwords_of_its_own(recipe, fairseq, generate, data_bin,
     assert lines(data / "dict.de.txt") != lines(recipe.work / "teacher-data" / "dict.de.txt")
 
     for epochs in (1, 2):
+        (recipe.out / "student-own-sequence" / "command").unlink(missing_ok=True)  # go on longer
         run = recipe.run("train.sh", *TRAINING, epochs, VOCABULARY="own", UPSAMPLE="3")
     assert "Loaded checkpoint" in run.log
     with_image = 4 * sum(map(bool, images[:50])) + sum(map(bool, images[50:]))

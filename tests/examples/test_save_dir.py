@@ -1,0 +1,104 @@
+"""The scripts that train do not go on from the checkpoint of another command."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDENT = "examples/multi30k/train_student.sh"
+PROGRAM = """#!/usr/bin/env bash
+while [[ $# -gt 0 ]]; do if [[ $1 == --save-dir ]]; then save=$2; fi; shift; done
+echo trained >> "$save/trainings"
+{then}
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A function that runs a script with a fairseq-train that only leaves a checkpoint: (script, *options,
+    **variables) -> what it said on stderr."""
+    (tmp_path / "bin").mkdir()
+
+    def script(path, *options, then='touch "$save/checkpoint_last.pt"', code=0, **variables):
+        program = tmp_path / "bin" / "fairseq-train"
+        program.write_text(PROGRAM.format(then=then))
+        program.chmod(0o755)
+        path_of_programs = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", path, *options],
+            cwd=ROOT,
+            env={**os.environ, "PATH": path_of_programs, "WORK": str(tmp_path), **variables},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == code, done.stderr
+        return done.stderr
+
+    return script
+
+
+@pytest.fixture
+def trainings(tmp_path):
+    """A function that tells how often something was trained in a folder."""
+    return lambda name: (tmp_path / name / "trainings").read_text().count("trained")
+
+
+@pytest.mark.parametrize(
+    ("script", "folder", "options", "variables", "difference"),
+    [
+        (STUDENT, "student", [], {"SEED": "2"}, "--seed 1 became --seed 2"),
+        (STUDENT, "student", ["--dropout", "0.5"], {}, "nothing became --dropout 0.5"),
+        (STUDENT, "student", [], {"CACHE": "c.h5"}, "became --teacher-cache c.h5"),
+        (STUDENT, "student", [], {"TEACHER": "t.pt"}, "became --teacher-path t.pt"),
+        (
+            "examples/multi30k/train_teacher.sh",
+            "teacher",
+            [],
+            {"DATA": "other"},
+            "became fairseq-train other",
+        ),
+        (
+            "examples/sequence_level/train.sh",
+            "sequence-level/student-teacher-sequence",
+            [],
+            {"UPSAMPLE": "3"},
+            "--upsample-primary 1 became --upsample-primary 3",
+        ),
+    ],
+)
+def test_another_command_is_refused(
+    script, folder, options, variables, difference, run, trainings, tmp_path
+):
+    run(script)
+    run(script)  # the same one goes on
+    assert trainings(folder) == 2
+    said = run(script, *options, code=1, **variables)
+    assert difference in said
+    assert f"error: {tmp_path / folder} has a checkpoint of another command" in said
+    assert said.count("\n") == 1
+    assert trainings(folder) == 2
+    run(script)  # what was refused was not written down
+    (tmp_path / folder / "command").unlink()
+    run(script, *options, **variables)
+    assert trainings(folder) == 4
+
+
+def test_another_order_is_another_command(run):
+    run(STUDENT, "--lr", "1", "--lr", "2")
+    assert "its options come in another order" in run(STUDENT, "--lr", "2", "--lr", "1", code=1)
+
+
+def test_a_command_that_left_no_checkpoint_may_be_mended(run, trainings):
+    run(STUDENT, "--no-such-option", then="exit 2", code=2)
+    run(STUDENT)
+    assert trainings("student") == 2
+
+
+def test_checkpoints_without_a_command_are_gone_on_with(run, tmp_path):
+    """Of a version of the scripts that wrote down none."""
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / "checkpoint_last.pt").touch()
+    run(STUDENT)
+    assert "--seed 2" in run(STUDENT, code=1, SEED="2")
