@@ -70,6 +70,7 @@ ARMS = {
     "caf-dkd-a2d": Arm(images=True, teacher=True, begins_as="kd-a2d", aligned=True),
     TRANSFORMER: Arm(images=False, teacher=False, student=TRANSFORMER),
     "transformer-kd": Arm(images=False, teacher=True, student=TRANSFORMER),
+    "transformer-kd-live": Arm(images=False, teacher=True, live=True, student=TRANSFORMER),
     "transformer-a2d": Arm(images=False, teacher=False, aligned=True, student=TRANSFORMER),
     "transformer-kd-a2d": Arm(images=False, teacher=True, aligned=True, student=TRANSFORMER),
 }

@@ -26,6 +26,7 @@ NAMES = {
     "caf-dkd-a2d": "both (CAF-DKD) + alignment",
     "transformer": "Transformer, text only",
     "transformer-kd": "Transformer + distillation",
+    "transformer-kd-live": "Transformer + distillation, live teacher",
     "transformer-a2d": "Transformer + alignment",
     "transformer-kd-a2d": "Transformer + distillation + alignment",
 }

@@ -43,6 +43,8 @@ COMPARED = (
     *(("caf-dkd", "caf-dkd-a2d"), ("kd-a2d", "caf-dkd-a2d")),
     *((TRANSFORMER, "transformer-kd"), (TRANSFORMER, "transformer-a2d")),
     *((TRANSFORMER, "transformer-kd-a2d"), ("transformer-kd", "transformer-kd-a2d")),
+    *((TRANSFORMER, "transformer-kd-live"), ("transformer-kd", "transformer-kd-live")),
+    ("transformer-kd-live", "transformer-kd-a2d"),
 )
 """baseline, system"""
 SCORING = ("sacrebleu", "sacremoses")
