@@ -10,10 +10,11 @@ its images hidden; --baseline is another that has learned without any.
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 from fairseq.data import FairseqDataset
+from sacremoses import MosesDetokenizer
 from tqdm import tqdm
 
 from ..command_line import destination_problems, not_negative, positive
@@ -92,19 +93,30 @@ def _remove_bpe(reader: ImageReader, args: argparse.Namespace) -> Optional[str]:
     return args.remove_bpe or joining(reader.task.target_dictionary)
 
 
+def _detokenise(reader: ImageReader, args: argparse.Namespace) -> Callable[[str], str]:
+    """How text is written whose subwords have been joined."""
+    if args.tokenizer is None:
+        return lambda text: text
+    moses = MosesDetokenizer(reader.task.cfg.target_lang)
+    return lambda text: moses.detokenize(text.split())
+
+
 def _targets(
     reader: ImageReader, pairs: FairseqDataset, args: argparse.Namespace
 ) -> Dict[int, str]:
     """The split's target side, by line, in the form in which translations are scored."""
     dictionary, remove_bpe = reader.task.target_dictionary, _remove_bpe(reader, args)
-    return {line: dictionary.string(pairs.tgt[line], remove_bpe) for line in range(len(pairs))}
+    written = _detokenise(reader, args)
+    return {
+        line: written(dictionary.string(pairs.tgt[line], remove_bpe)) for line in range(len(pairs))
+    }
 
 
 def _text_problems(targets: Sequence[str], where: str) -> List[str]:
     """Would translations like the split's target side be scored as text that nobody writes?"""
     return [
-        f"{where} has {left.what}. Its translations are scored as they are, only subwords are joined "
-        "(--remove-bpe): binarise text as it is written."
+        f"{where} has {left.what}. Its translations are to be scored as text is written: for Moses' "
+        "tokens give --tokenizer moses, for subwords --remove-bpe; or binarise text as it is written."
         for left in leftovers(targets)
     ]
 
@@ -165,7 +177,7 @@ def run_conditions(
     args: argparse.Namespace,
 ) -> Conditions[Outcome]:
     """Ask the models, once for each choice of images, and then the baseline."""
-    remove_bpe = _remove_bpe(reader, args)
+    remove_bpe, written = _remove_bpe(reader, args), _detokenise(reader, args)
     runs = 2 + len(sentences.conditions.deranged) + (baseline is not None)
     with tqdm(total=runs * len(sentences.lines), unit="sentence", desc=args.gen_subset) as bar:
 
@@ -179,7 +191,8 @@ def run_conditions(
 
         def ask(asked: ImageReader, once: Iterable, again: Iterable) -> Outcome:
             cost = surprisal(asked.models, once, asked.task.target_dictionary.pad())
-            return Outcome(translate(asked.task, asked.models, again, args.beam, remove_bpe), cost)
+            lines = translate(asked.task, asked.models, again, args.beam, remove_bpe)
+            return Outcome([*map(written, lines)], cost)
 
         found = sentences.conditions.map(lambda rows: ask(reader, samples(rows), counted(rows)))
         if baseline is None:
@@ -274,6 +287,11 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
         nargs="?",
         const="@@ ",
         help="how to join subwords, as in fairseq (default: as those of the dictionary look)",
+    )
+    add(
+        "--tokenizer",
+        choices=("moses",),
+        help="the data has its tokens, which are joined before anything is scored",
     )
     add(
         "--masked-words",

@@ -1,5 +1,6 @@
 """python -m caf_dkd_plugin image-awareness: what it says of models that are known to look or not."""
 
+import re
 import shutil
 from unittest import mock
 
@@ -238,7 +239,25 @@ def test_text_that_is_not_as_written_is_refused(
         [error] = awareness(data, trained.last, looker.store)
     assert not translated.called
     assert f"test in {data} has {signs} left in 18 of 18 lines, first in 'Da ist" in error
-    assert "binarise text as it is written" in error
+    assert "for Moses' tokens give --tokenizer moses" in error
+
+
+def test_moses_tokens_are_joined(awareness, looker, rewritten, train, generate, tmp_path):
+    """Also their escapes; what is scored is what `fairseq-generate --tokenizer moses` writes."""
+    data = rewritten(lambda line: line.replace(".", " .").replace("ein", "&quot; ein &quot;"))
+    text = data / "text" / "test.de"
+    text.write_text(text.read_text().replace("ein", '"ein"'))
+    trained = train(tmp_path / "model", "--image-h5", looker.store, "--max-epoch", "2", data=data)
+    found = awareness(data, trained.last, looker.store, "--tokenizer", "moses")
+    options = ("--image-h5", looker.store, "--image-missing", "mask", "--max-len-b", "200")
+    moses = ("--tokenizer", "moses", "--source-lang", "en", "--target-lang", "de")
+    run = generate(trained.last, *options, *moses, data=data)
+    written = dict(re.findall(r"^D-(\d+)\t[^\t]*\t(.*)$", run.out, re.MULTILINE))
+    images = (data / "test.images").read_text().split("\n")
+    lines = [n for n, name in enumerate(images) if name not in ("", "violet.png")]
+    references = text.read_text().split("\n")
+    expected = score([written[str(n)] for n in lines], [[references[n] for n in lines]], "de")
+    assert found["bleu"]["right"] == expected["bleu"].value
 
 
 def test_sentences_that_are_too_long_are_refused(of_corpus, teacher):
