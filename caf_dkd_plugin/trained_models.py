@@ -42,8 +42,9 @@ def load_models(
     models, _, task = checkpoint_utils.load_model_ensemble_and_task(paths, overrides)
     if task.cfg._name != TASK:
         raise ValueError(
-            f"{checkpoint} was trained with the task {type(task).__name__}, not with {TASK}: it reads "
-            "no images. fairseq-generate translates with it."
+            f"{checkpoint} was trained with the task {type(task).__name__}, not with {TASK}. "
+            "fairseq-generate translates with it; to measure it here, train it with --task "
+            f"{TASK}, which without --image-h5 is plain translation."
         )
     store = task.image_store()
     if store is not None:

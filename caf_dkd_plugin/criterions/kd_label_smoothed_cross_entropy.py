@@ -151,7 +151,6 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
             )
         if not 0 < kd_temperature < math.inf:
             problems.append(f"--kd-temperature {kd_temperature} must be above 0 and finite")
-        problems += _unused_problems(kd_lambda, kd_lambda_end, kd_temperature, str(kd_divergence))
         problems += _alignment_problems(a2d_families, a2d_weight, a2d_decay, str(a2d_aligner))
         if problems:
             raise ValueError("\n".join(problems))
@@ -295,21 +294,6 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
                 total = sum(log.get(name, 0) for log in logging_outputs)
                 # Without a weight it is not averaged over updates: the log shows the last.
                 metrics.log_scalar(name, total / sample_size, weight=0, round=4)
-
-
-def _unused_problems(
-    start: float, end: Optional[float], temperature: float, divergence: str
-) -> List[str]:
-    """Options of a distillation that never has any weight."""
-    if start != 1 or end not in (None, 1):
-        return []
-    defaults = KDLabelSmoothedCrossEntropyCriterionConfig
-    given = {"temperature": temperature, "divergence": divergence}
-    return [
-        f"--kd-{name} {value} has no effect with --kd-lambda 1: leave it out"
-        for name, value in given.items()
-        if value != getattr(defaults, f"kd_{name}")
-    ]
 
 
 def _alignment_problems(families, weight: float, decay: float, aligner: str) -> List[str]:

@@ -160,12 +160,22 @@ def load_baseline(args: argparse.Namespace, reader: ImageReader) -> ImageReader:
     """The models of --baseline, which see no images.
 
     Raises:
-        ValueError: they cannot be used, or read images.
+        ValueError: they cannot be used, read images, or translate between other languages.
     """
-    models, task = load_models(args.baseline, args.data)
+    try:
+        models, task = load_models(args.baseline, args.data)
+    except ValueError as error:
+        lines = str(error).splitlines()
+        raise ValueError("\n".join(f"--baseline: {line}" for line in lines)) from error
     if task.trained_images:
         raise ValueError(
             f"--baseline {args.baseline} reads images; it is to be a model that was trained without"
+        )
+    own, theirs = ((one.source_lang, one.target_lang) for one in (reader.task.cfg, task.cfg))
+    if own != theirs:
+        raise ValueError(
+            f"--baseline {args.baseline} translates {'-'.join(theirs)}, --path {args.path} "
+            f"{'-'.join(own)}"
         )
     return reader._replace(models=[model.eval().to(reader.device) for model in models], task=task)
 
@@ -223,6 +233,9 @@ def measure(args: argparse.Namespace) -> Dict[str, Any]:
     if reader is not None and args.baseline is not None:
         with noted(problems):
             baseline = load_baseline(args, reader)
+    if sentences is not None and baseline is not None:
+        about = sentences.pairs, sentences.lines, args.max_tokens, args.gen_subset
+        problems += [f"--baseline: {line}" for line in baseline.length_problems(*about)]
     if problems:
         raise ValueError("\n".join(problems))
     outcomes = run_conditions(reader, baseline, sentences, args)

@@ -3,7 +3,8 @@
 # 5,000 such pairs with their images, and count how many masked words come back with the right image,
 # with wrong ones and without, and with a student that has learned without (Caglayan et al. 2019). The student first learns to translate the same
 # pairs with their colours and without images: one that has never read a colour does not learn to read
-# it off a picture. Run from the repository's root, after prepare.sh.
+# it off a picture. Run from the repository's root, after prepare.sh. Further flags are for the student
+# with images alone; what all have is in CONFIGS.
 set -euo pipefail
 
 ROOT=${MULTI30K_ROOT:?the folder of Multi30k}
@@ -95,8 +96,7 @@ fairseq-train "$OUT/masked" \
     --seed "$SEED" \
     --save-dir "$OUT/text-only-student$SEED" \
     --log-format simple \
-    --log-interval 100 \
-    "$@"
+    --log-interval 100
 
 $PYTHON -m caf_dkd_plugin image-awareness "$OUT/masked" \
     --path "$OUT/student$SEED/checkpoint_best.pt" \

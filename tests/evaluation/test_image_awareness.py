@@ -132,6 +132,23 @@ def test_a_baseline_is_what_generate_says_of_it(
     assert found["bleu"]["right"] == plain["bleu"]["right"]
     [error] = of_corpus(teacher.best, "--baseline", teacher.best)
     assert f"--baseline {teacher.best} reads images; it is to be a model that" in error
+    [error] = of_corpus(teacher.best, "--baseline", tmp_path / "none.pt")
+    assert f"--baseline: {tmp_path / 'none.pt'} does not exist" in error
+
+
+def test_a_baseline_must_be_able_to_translate_the_same(of_corpus, train, teacher, tmp_path):
+    short = train(
+        *(tmp_path / "short", "--max-source-positions", "9", "--max-target-positions", "9"),
+        *("--skip-invalid-size-inputs-valid-test", "--max-update", "1"),
+    )
+    errors = of_corpus(teacher.best, "--baseline", short.last)
+    assert len(errors) == 2
+    for side, error in zip(("source", "target"), errors):
+        assert error.startswith("error: --baseline: ")
+        assert f"{side} sentences of test have more than the 9 tokens" in error
+    back = train(tmp_path / "back", "-s", "de", "-t", "en", "--max-update", "1").last
+    [error] = of_corpus(teacher.best, "--baseline", back)
+    assert f"--baseline {back} translates de-en, --path {teacher.best} en-de" in error
 
 
 def test_a_model_of_pixels(
@@ -185,7 +202,7 @@ def test_a_text_only_model_reads_no_images(of_corpus, train, stock, tmp_path):
     [error] = of_corpus(train(tmp_path / "model").last)
     assert "reads no images: it was trained without any" in error
     [error] = of_corpus(stock("lstm").last)
-    assert "it reads no images. fairseq-generate translates with it" in error
+    assert "fairseq-generate translates with it; to measure it here, train it with --task" in error
 
 
 def test_images_of_another_kind_are_refused(of_corpus, teacher, pixel_store):

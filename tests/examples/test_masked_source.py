@@ -122,10 +122,22 @@ def test_every_masked_word_is_asked_for(printed, coloured):
 
 def test_other_options_are_refused(printed, run, coloured):
     """Else the second student would be gone on with, and the first one's figures pass for its."""
-    said = run(1, "--lr", "0.02", code=1)
+    said = run(1, "--image-dropout", "0.1", code=1)  # of the student with images alone
     assert f"{coloured}/masked/student1 has a checkpoint of another command: nothing became" in said
-    assert said.count("--lr 0.02") == 1
+    assert said.count("--image-dropout 0.1") == 1
     assert "Loaded checkpoint" in said  # of the student without images, whose options are the same
+
+
+def test_further_flags_are_for_the_student_with_images(printed, run, coloured):
+    for name in ("student1", "text-only-student1"):
+        (coloured / "masked" / name).rename(coloured / "masked" / f"{name}-before")
+    run(1, "--image-dropout", "0.1")
+    commands = {
+        name: (coloured / "masked" / name / "command").read_text()
+        for name in ("student1", "text-only-student1")
+    }
+    assert "--image-dropout 0.1" in commands["student1"]
+    assert "--image-dropout" not in commands["text-only-student1"]
 
 
 def test_another_seed_is_another_student(printed, run, coloured):

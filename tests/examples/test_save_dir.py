@@ -85,6 +85,16 @@ def test_another_command_is_refused(
     assert trainings(folder) == 4
 
 
+def test_which_process_it_is_and_how_it_goes_on_make_no_other_command(run, trainings):
+    for rank in "01":
+        run(STUDENT, "--distributed-world-size", "2", "--distributed-rank", rank)
+    again = ("--distributed-world-size", "2", "--distributed-rank", "1")
+    run(STUDENT, *again, "--restore-file", "other.pt", "--reset-optimizer", "--reset-meters")
+    run(STUDENT, *again)
+    assert trainings("student") == 4
+    assert "--dropout 0.5" in run(STUDENT, *again, "--reset-optimizer", "--dropout", "0.5", code=1)
+
+
 def test_another_order_is_another_command(run):
     run(STUDENT, "--lr", "1", "--lr", "2")
     assert "its options come in another order" in run(STUDENT, "--lr", "2", "--lr", "1", code=1)
@@ -100,5 +110,5 @@ def test_checkpoints_without_a_command_are_gone_on_with(run, tmp_path):
     """Of a version of the scripts that wrote down none."""
     (tmp_path / "student").mkdir()
     (tmp_path / "student" / "checkpoint_last.pt").touch()
-    run(STUDENT)
+    assert f"warning: going on from {tmp_path}/student/checkpoint_last.pt, and" in run(STUDENT)
     assert "--seed 2" in run(STUDENT, code=1, SEED="2")

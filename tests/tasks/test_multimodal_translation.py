@@ -77,13 +77,13 @@ def with_criterion(name, **values):
     return {"criterion._name": name, **{f"criterion.{key}": x for key, x in values.items()}}
 
 
+def with_kd(**values):
+    plain = {"kd_lambda_end": None, "kd_temperature": 2.0, "kd_divergence": "forward-kl"}
+    return with_criterion(KD, **{**plain, "a2d_families": None, **values})
+
+
 def distilling(teacher, **values):
-    return {
-        "task.teacher_path": str(teacher.best),
-        **with_criterion(
-            KD, kd_lambda=0.5, kd_lambda_end=None, kd_temperature=2.0, a2d_families=None, **values
-        ),
-    }
+    return {"task.teacher_path": str(teacher.best), **with_kd(**{"kd_lambda": 0.5, **values})}
 
 
 # -- options --------------------------------------------------------------------------------------
@@ -298,14 +298,21 @@ def test_an_old_style_architecture_is_named_too(parse, store):
 def test_distillation_needs_a_teacher(start):
     message = r"--kd-lambda 0.4 gives distillation a weight of 0.6, but there is no teacher"
     with pytest.raises(ValueError, match=message):
-        start(
-            with_criterion(
-                KD, kd_lambda=0.4, kd_lambda_end=None, kd_temperature=2.0, a2d_families=None
-            )
-        )
-    start(
-        with_criterion(KD, kd_lambda=1.0, kd_lambda_end=None, kd_temperature=2.0, a2d_families=None)
-    )
+        start(with_kd(kd_lambda=0.4))
+    start(with_kd(kd_lambda=1.0))
+
+
+def test_options_of_a_distillation_without_weight_are_refused(start):
+    for values, message in (
+        (
+            {"kd_temperature": 3.0},
+            "--kd-temperature 3.0 has no effect with --kd-lambda 1: leave it",
+        ),
+        ({"kd_divergence": "js"}, "--kd-divergence js has no effect with --kd-lambda 1: leave it"),
+        ({"kd_lambda_end": 1.0, "kd_temperature": 4.0}, "--kd-temperature 4.0 has no effect"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            start(with_kd(kd_lambda=1.0, **values))
 
 
 def test_a_teacher_without_effect_is_refused(start, teacher):

@@ -225,6 +225,8 @@ def resume_problems(task: TranslationTask, path: str, store: Optional[Images]) -
     except CheckpointError as error:
         return error.problems
     remedy = "To begin anew, give another --save-dir; to start from its weights, --init-from."
+    if path == task.cfg.finetune_from_model:
+        remedy = "What fits of it can be taken with --init-from in place of --finetune-from-model."
     found = [f"{line} {remedy}" for line in dictionary_problems(task, state)]
     if store is not None and state.get("images") is not None:
         differences = store.description.differences(state["images"], "now", "so far")

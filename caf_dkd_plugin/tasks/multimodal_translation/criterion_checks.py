@@ -2,6 +2,8 @@
 
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
+
 from ...checkpoints.load import load_checkpoint
 from ...data.teacher_cache import TeacherCache
 from ...distillation.attention_alignment import FAMILIES, AttentionAlignment, family_problems
@@ -57,7 +59,7 @@ def criterion_problems(
             if option is not None
             else []
         )
-    found = _lambda_problems(criterion_cfg, option)
+    found = _lambda_problems(criterion_cfg, option) + _unused_problems(criterion_cfg)
     if cache is not None:
         found += _temperature_problems(criterion_cfg.kd_temperature, cfg, cache, symbols)
     if criterion_cfg.a2d_families is not None:
@@ -97,12 +99,13 @@ def resumed_problems(
         return []
     aligner = str(getattr(criterion_cfg, "a2d_aligner", ""))
     wanted = _shapes(AttentionAlignment(aligner, heads).state_dict()) if heads else {}
-    state = load_checkpoint(path).get("criterion") or {}
+    state = load_checkpoint(path)
+    if state.get("last_optimizer_state") is None:  # it begins anew
+        return []
     prefix = "alignment."
-    found = _shapes(
-        {name[len(prefix) :]: x for name, x in state.items() if name.startswith(prefix)}
-    )
-    if wanted == found:
+    of_criterion = (state.get("criterion") or {}).items()
+    found = _shapes({name[len(prefix) :]: x for name, x in of_criterion if name.startswith(prefix)})
+    if list(wanted.items()) == list(found.items()):  # in the same order, as the optimiser has them
         return []
 
     def in_words(shapes):
@@ -154,6 +157,19 @@ def _lambda_problems(criterion_cfg, option: Optional[str]) -> List[str]:
             "(--a2d-families), or leave the teacher out."
         ]
     return []
+
+
+def _unused_problems(criterion_cfg) -> List[str]:
+    """Options of a distillation that never has any weight."""
+    if criterion_cfg.kd_lambda != 1 or criterion_cfg.kd_lambda_end not in (None, 1):
+        return []
+    defaults = CRITERION_DATACLASS_REGISTRY[CRITERION]
+    return [
+        f"--{name.replace('_', '-')} {getattr(criterion_cfg, name)} has no effect with --kd-lambda 1: "
+        "leave it out"
+        for name in ("kd_temperature", "kd_divergence")
+        if getattr(criterion_cfg, name) != getattr(defaults, name)
+    ]
 
 
 def _temperature_problems(
