@@ -40,12 +40,6 @@ def load_models(
     if data is not None:
         overrides["data"] = os.fspath(data)
     models, _, task = checkpoint_utils.load_model_ensemble_and_task(paths, overrides)
-    if task.cfg._name != TASK:
-        raise ValueError(
-            f"{checkpoint} was trained with the task {type(task).__name__}, not with {TASK}. "
-            "fairseq-generate translates with it; to measure it here, train it with --task "
-            f"{TASK}, which without --image-h5 is plain translation."
-        )
     store = task.image_store()
     if store is not None:
         task.trained_images.check(store)
@@ -57,8 +51,19 @@ def _check_files(paths: List[str]) -> None:
     problems = []
     for path in paths:
         try:
-            load_checkpoint(path)
+            name = _task_name(load_checkpoint(path))
         except CheckpointError as error:
             problems += error.problems
+            continue
+        if name != TASK:
+            problems.append(
+                f"{path} was trained with the task {name}, not with {TASK}. fairseq-generate translates "
+                f"with it; to use it here, train it with --task {TASK}, which without --image-h5 is "
+                "plain translation."
+            )
     if problems:
         raise CheckpointError(problems)
+
+
+def _task_name(state: Dict[str, Any]) -> str:
+    return state["cfg"]["task"]["_name"] if state.get("cfg") else state["args"].task

@@ -33,7 +33,7 @@ def test_a_store_must_be_of_the_trainings_kind(teacher, write_store, tmp_path):
 
 
 def test_another_task_is_refused(stock):
-    with pytest.raises(ValueError, match="was trained with the task TranslationTask, not with"):
+    with pytest.raises(ValueError, match="was trained with the task translation, not with"):
         load_models(stock("lstm").last)
 
 

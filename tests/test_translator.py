@@ -256,5 +256,5 @@ def test_a_store_of_another_kind_is_refused(teacher, pixel_store):
 
 
 def test_a_checkpoint_of_another_task_is_refused(stock):
-    with pytest.raises(ValueError, match="was trained with the task TranslationTask, not with"):
+    with pytest.raises(ValueError, match="was trained with the task translation, not with"):
         Translator.from_pretrained(stock("lstm").last)

@@ -202,7 +202,7 @@ def test_a_text_only_model_reads_no_images(of_corpus, train, stock, tmp_path):
     [error] = of_corpus(train(tmp_path / "model").last)
     assert "reads no images: it was trained without any" in error
     [error] = of_corpus(stock("lstm").last)
-    assert "fairseq-generate translates with it; to measure it here, train it with --task" in error
+    assert "fairseq-generate translates with it; to use it here, train it with --task" in error
 
 
 def test_images_of_another_kind_are_refused(of_corpus, teacher, pixel_store):
