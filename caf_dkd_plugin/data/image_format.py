@@ -70,15 +70,14 @@ def disagreements(
         description: of the store of its training; None where the checkpoint has none.
         store: the images that it is to read now.
     """
-    found = format_of_store(store)
+    found, differences = format_of_store(store), []
+    if description is not None:
+        differences = store.description.differences(description, f"in {store.path}", "then")
+    how = "; ".join(differences)
+    remedy = "Make the store as that of the training was made."
     if trained != found:
-        return [f"{model} was trained with {trained}, but {store.path} has {found}"]
-    if description is None:
-        return []
-    differences = store.description.differences(description, f"in {store.path}", "then")
+        made = f" ({how})" if how else ""
+        return [f"{model} was trained with {trained}, but {store.path} has {found}{made}. {remedy}"]
     if not differences:
         return []
-    return [
-        f"{model} was trained with images of another kind: {'; '.join(differences)}. Make the store "
-        "as that of the training was made."
-    ]
+    return [f"{model} was trained with images of another kind: {how}. {remedy}"]

@@ -84,6 +84,7 @@ def read_sentences(reader: ImageReader, args: argparse.Namespace) -> Sentences:
             masked = [words[line] for line in lines]
             if not any(masked):
                 problems.append(f"{args.masked_words} has no word in a sentence with an image")
+            problems += _unmasked_problems(reader, pairs, words, where, args)
     if problems:
         raise ValueError("\n".join(problems))
     return Sentences(pairs, lines, conditions, [references[line] for line in lines], masked)
@@ -119,6 +120,26 @@ def _text_problems(targets: Sequence[str], where: str) -> List[str]:
         "tokens give --tokenizer moses, for subwords --remove-bpe; or binarise text as it is written."
         for left in leftovers(targets)
     ]
+
+
+def _unmasked_problems(
+    reader: ImageReader,
+    pairs: FairseqDataset,
+    words: Sequence[Sequence[MaskedWord]],
+    where: str,
+    args: argparse.Namespace,
+) -> List[str]:
+    """Does the source say what is to be read off the image?"""
+    dictionary, remove_bpe = reader.task.source_dictionary, _remove_bpe(reader, args)
+    for line, masked in enumerate(words):
+        said = dictionary.string(pairs.src[line], remove_bpe).split()
+        left = [word.source for word in masked if word.source in said]
+        if left:
+            return [
+                f"{where} is not the text that {args.masked_words} is of: its line {line + 1} has the "
+                f"word {left[0]!r}, which is masked there. Give a model and the data of the masked text."
+            ]
+    return []
 
 
 def _references_path(args: argparse.Namespace, lang: str) -> Path:

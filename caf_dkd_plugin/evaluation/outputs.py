@@ -81,7 +81,10 @@ def read_text(path: Path) -> List[str]:
         OutputError: it cannot be read, is empty, is not UTF-8, or its text is not detokenised.
     """
     lines = read_lines(path)
-    problems = _text_problems(lines, path)
+    problems = [
+        f"{path} has {left.what}. Give text as it was before tokens and subwords were made of it."
+        for left in leftovers(lines)
+    ]
     if problems:
         raise OutputError("\n".join(problems))
     return lines

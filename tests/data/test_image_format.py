@@ -10,7 +10,6 @@ from caf_dkd_plugin.data.image_format import (
     format_of_store,
 )
 from caf_dkd_plugin.data.image_store import Description
-from caf_dkd_plugin.data.photographs import pixels_description
 
 FEATURES = ImageFormat("features", 512)
 PICTURES = ImageFormat("images", 64)
@@ -48,15 +47,16 @@ def test_pictures_are_square():
 
 
 def test_disagreements_are_in_words():
-    def found(trained, *row, **description):
-        [line] = disagreements("it", trained, vars(pixels_description(64)), store(*row))
-        return line
-
-    assert found(FEATURES, "features", 49, 256) == (
-        "it was trained with image features of size 512, but s.h5 has image features of size 256"
+    trained = vars(Description("resnet18", "grid", "imagenet", "1" * 64, "whole"))
+    other = Description(**{**trained, "backbone": "resnet50"})
+    [line] = disagreements("it", FEATURES, trained, store("features", 49, 2048, description=other))
+    assert line == (
+        "it was trained with image features of size 512, but s.h5 has image features of size 2048 "
+        "(backbone 'resnet18' then, 'resnet50' in s.h5). Make the store as that of the training was made."
     )
-    assert found(PICTURES, "features", 49, 256).endswith(
-        "with pictures of 64 x 64 pixels, but s.h5 has image features of size 256"
+    [line] = disagreements("it", PICTURES, None, store("features", 49, 256))
+    assert line.startswith(
+        "it was trained with pictures of 64 x 64 pixels, but s.h5 has image features of size 256. Make"
     )
 
 

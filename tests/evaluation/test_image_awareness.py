@@ -1,5 +1,6 @@
 """python -m caf_dkd_plugin image-awareness: what it says of models that are known to look or not."""
 
+import json
 import re
 import shutil
 from unittest import mock
@@ -257,6 +258,18 @@ def test_text_that_is_not_as_written_is_refused(
     assert not translated.called
     assert f"test in {data} has {signs} left in 18 of 18 lines, first in 'Da ist" in error
     assert "for Moses' tokens give --tokenizer moses" in error
+
+
+def test_masked_words_that_the_source_says_are_refused(awareness, looker, tmp_path):
+    """What comes back then has not been read off any image."""
+    path = tmp_path / "masked.jsonl"
+    records = looker.masked.read_text().splitlines()
+    records[3] = json.dumps({"line": 3, "masked": [{"source": "There", "target": ["Da"]}]})
+    path.write_text("".join(f"{record}\n" for record in records))
+    options = ("--masked-words", path)
+    [error] = awareness(looker.data, looker.checkpoint, looker.store, *options)
+    assert f"test in {looker.data} is not the text that {path} is of: its line 4 has" in error
+    assert "has the word 'There', which is masked there" in error
 
 
 def test_moses_tokens_are_joined(awareness, looker, rewritten, train, generate, tmp_path):
