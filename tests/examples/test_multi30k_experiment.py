@@ -211,7 +211,15 @@ def test_results_of_other_settings_are_refused_or_replaced(finished, tmp_path):
     assert "--bf16" in json.loads((results / name).read_text())["asked"]
     after = {path.name: path.read_bytes() for path in results.iterdir()}
     changed = {name for name, content in after.items() if content != before[name]}
-    assert changed == {name, "comparisons.json"}  # which has none of 5k_text any more
+    assert changed - {"comparisons.json"} == {name}
+    for entry in json.loads(after["comparisons.json"]):  # none is of the translations before
+        size, seed, test_set = entry["size"], entry["seed"], entry["test_set"]
+        assert entry["hypotheses_sha256"] == [
+            json.loads(after[f"{size}_{entry[side]}_seed{seed}.json"])["scores"][test_set][
+                "hypotheses_sha256"
+            ]
+            for side in ("baseline", "system")
+        ]
 
 
 def test_bleu_of_another_teacher_is_none_of_the_students(finished, script, tmp_path):

@@ -22,11 +22,11 @@ def write(tmp_path):
 
 
 @pytest.fixture
-def problems_of(word_lists, prepare_multi30k):
+def problems_of(word_lists):
     """What is wrong with lists, as a list of messages."""
 
     def problems_of(*paths, languages=("en", "de")):
-        with pytest.raises(prepare_multi30k.PreparationError) as caught:
+        with pytest.raises(word_lists.PreparationError) as caught:
             word_lists.read_word_lists(paths, languages)
         return caught.value.problems
 
