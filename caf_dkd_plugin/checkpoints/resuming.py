@@ -11,8 +11,8 @@ LAST = "checkpoint_last.pt"
 def resumed_path(
     save_dir: str,
     restore_file: str,
-    continue_once: Optional[str] = None,
-    finetune_from_model: Optional[str] = None,
+    continue_once: Optional[str],
+    finetune_from_model: Optional[str],
 ) -> Optional[str]:
     """The file that fairseq-train is about to load, or None when it starts afresh.
 
