@@ -26,7 +26,8 @@ def load_models(
 
     Raises:
         ValueError: a file is no checkpoint, another task, other dictionaries, a store of another kind
-            than the training's, or a store for a model that reads no images.
+            than the training's, a store for a model that reads no images, or a model that cannot be given
+            images beside one that reads them.
     """
     paths = utils.split_paths(os.fspath(checkpoint))
     _check_files(paths)
@@ -40,6 +41,7 @@ def load_models(
     if data is not None:
         overrides["data"] = os.fspath(data)
     models, _, task = checkpoint_utils.load_model_ensemble_and_task(paths, overrides)
+    _check_together(paths, models)
     store = task.image_store()
     if store is not None:
         task.trained_images.check(store)
@@ -63,6 +65,17 @@ def _check_files(paths: List[str]) -> None:
             )
     if problems:
         raise CheckpointError(problems)
+
+
+def _check_together(paths: List[str], models: List[torch.nn.Module]) -> None:
+    """All models of an ensemble are given the sentence and its image, of which ours may ignore the latter."""
+    foreign = [path for path, model in zip(paths, models) if not hasattr(model.encoder, "fusion")]
+    if foreign and any(getattr(model.encoder, "fusion", None) is not None for model in models):
+        raise ValueError(
+            f"{', '.join(foreign)}: an architecture that knows no images cannot be in one ensemble with a "
+            "model that reads them. Leave it out, or put a cross_modal_transformer or cross_modal_rnn in "
+            "its place: trained without --image-h5 they read text only."
+        )
 
 
 def _task_name(state: Dict[str, Any]) -> str:

@@ -45,13 +45,15 @@ from caf_dkd_plugin.data.teacher_cache import (
 )
 from caf_dkd_plugin.data.teacher_cache_writer import TeacherCacheWriter
 from caf_dkd_plugin.data.teacher_source import TeacherSourceDataset, length_problems
+from caf_dkd_plugin.distillation.divergences import forward_kl
 from caf_dkd_plugin.distillation.tail_shape import TailShape, fit_tail_shape
 from caf_dkd_plugin.distillation.teacher import FrozenTeacher, asked, load_teacher
-from caf_dkd_plugin.distillation.top_k import TAIL_TEMPERATURES, top_k
+from caf_dkd_plugin.distillation.top_k import TAIL_TEMPERATURES, TopK, soften_top_k, top_k
 from caf_dkd_plugin.tasks.multimodal_translation import MultimodalTranslationTask
 
 SAMPLED_TOKENS = 4096
-"""target tokens, at most about, to which the shape of the tails is fitted"""
+"""target tokens, at most about, to which the shape of the tails is fitted and on which the cache is
+compared with the teacher"""
 
 
 class Passage(NamedTuple):
@@ -135,21 +137,70 @@ class Asking(NamedTuple):
         return pairs.batch_by_size(places[order], max_tokens=self.max_tokens)
 
 
-def fit_shape(asking: Asking, passages: Sequence[Passage], rank: int) -> TailShape:
-    """The shape of the tails, from lines evenly spaced over all that will be asked about."""
-    tokens = sum(int(passage.lengths.sum()) for passage in passages)
-    step = math.ceil(tokens / SAMPLED_TOKENS)
-    chosen = [np.arange(0, len(pairs), step) for pairs, _ in passages]
-    count = sum(int(passage.lengths[lines].sum()) for passage, lines in zip(passages, chosen))
-    sample, filled = torch.empty(count, asking.symbols), 0
-    with tqdm(total=count, unit="token", desc="sampling the teacher") as bar:
-        for (pairs, _), lines in zip(passages, chosen):
-            for places in asking.batches(pairs, lines):
-                for _, said in asking.about(pairs, places):
-                    sample[filled : filled + len(said)] = said
-                    filled += len(said)
-                    bar.update(len(said))
-    return fit_tail_shape(sample, rank)
+class Sample(NamedTuple):
+    """Lines evenly spaced over all passages."""
+
+    passages: Sequence[Passage]
+    places: Sequence[np.ndarray]
+    """of each passage"""
+
+    @classmethod
+    def of(cls, passages: Sequence[Passage], between: bool = False) -> "Sample":
+        """About `SAMPLED_TOKENS` target tokens; or those half-way between them, where there are more."""
+        tokens = sum(int(passage.lengths.sum()) for passage in passages)
+        step = math.ceil(tokens / SAMPLED_TOKENS)
+        begin = step // 2 if between else 0
+        return cls(passages, [np.arange(begin, len(pairs), step) for pairs, _ in passages])
+
+    @property
+    def tokens(self) -> int:
+        """Target tokens."""
+        return sum(int(part.lengths[places].sum()) for part, places in zip(*self))
+
+    def said(self, asking: Asking, desc: str) -> Iterator[Tuple[int, Tensor]]:
+        """Each line's number in the cache, with the log-probabilities (t, V) of its t target tokens."""
+        first = 0
+        with tqdm(total=self.tokens, unit="token", desc=desc) as bar:
+            for (pairs, texts), places in zip(*self):
+                for batch in asking.batches(pairs, places):
+                    for place, said in asking.about(pairs, batch):
+                        yield first + place, said
+                        bar.update(len(said))
+                first += sum(text.lines for text in texts)
+
+
+def fit_shape(asking: Asking, sample: Sample, rank: int) -> TailShape:
+    """The shape of the tails."""
+    log_probs, filled = torch.empty(sample.tokens, asking.symbols), 0
+    for _, said in sample.said(asking, "sampling the teacher"):
+        log_probs[filled : filled + len(said)] = said
+        filled += len(said)
+    return fit_tail_shape(log_probs, rank)
+
+
+def divergence(asking: Asking, sample: Sample, cache: TeacherCache) -> List[float]:
+    """(M,) KL(teacher || cache) in nats a token, at each of `TAIL_TEMPERATURES`."""
+    shape = TailShape(torch.from_numpy(cache.tail_mean), torch.from_numpy(cache.tail_directions))
+    total = torch.zeros(len(TAIL_TEMPERATURES))
+    for line, said in sample.said(asking, "comparing"):
+        read = {
+            name: torch.from_numpy(values[0])
+            for name, values in cache.read([line], len(said)).items()
+        }
+        numbers = [read[name].float() for name in ("topk_log_probs", "tail_log_mass", "tail_code")]
+        kept = TopK(read["topk_ids"], *numbers, shape)
+        for place, temperature in enumerate(TAIL_TEMPERATURES):
+            known = soften_top_k(kept, temperature, asking.symbols)
+            teacher = (said.cpu() / temperature).log_softmax(dim=-1)
+            total[place] += forward_kl(known, teacher).sum()
+    return (total.clamp(min=0) / max(sample.tokens, 1)).tolist()
+
+
+def print_divergence(asking: Asking, passages: Sequence[Passage], cache: TeacherCache) -> None:
+    """Say how far a finished cache is from its teacher."""
+    found = divergence(asking, Sample.of(passages, between=True), cache)
+    far = ", ".join(f"{nats:.4f} at T = {at:g}" for nats, at in zip(found, TAIL_TEMPERATURES))
+    print(f"divergence from the teacher, nats a token: {far}")
 
 
 def no_shape(symbols: int) -> Tuple[np.ndarray, np.ndarray]:
@@ -215,13 +266,13 @@ def cache(args: argparse.Namespace) -> None:
         tail_temperatures=TAIL_TEMPERATURES,
         tail_rank=rank,
     )
+    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    asking = Asking(teacher, task.target_dictionary.pad(), symbols, args.max_tokens, device)
     if args.output.exists() and not args.overwrite:
-        accept_finished(args.output, stamp, texts)
+        print_divergence(asking, passages, accept_finished(args.output, stamp, texts))
         return
     args.output.parent.mkdir(parents=True, exist_ok=True)
     lengths = np.concatenate([passage.lengths for passage in passages])
-    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    asking = Asking(teacher, task.target_dictionary.pad(), symbols, args.max_tokens, device)
     writer = TeacherCacheWriter(
         args.output,
         texts,
@@ -230,7 +281,7 @@ def cache(args: argparse.Namespace) -> None:
         fit_shape=lambda: (
             no_shape(symbols)
             if args.topk == symbols
-            else [part.numpy() for part in fit_shape(asking, passages, rank)]
+            else [part.numpy() for part in fit_shape(asking, Sample.of(passages), rank)]
         ),
         overwrite=args.overwrite,
     )
@@ -242,9 +293,10 @@ def cache(args: argparse.Namespace) -> None:
     print(
         f"wrote {args.output}: {len(lengths)} lines ({', '.join(text.name for text in texts)}), "
         f"{int(lengths.sum())} target tokens, the best {args.topk} of {symbols} symbols "
-        f"and the others in {rank} numbers, {args.output.stat().st_size / 1e6:.1f} MB; {missing} lines in "
-        f"{time.monotonic() - started:.0f} s"
+        f"and the others in {len(writer.tail_directions)} numbers, "
+        f"{args.output.stat().st_size / 1e6:.1f} MB; {missing} lines in {time.monotonic() - started:.0f} s"
     )
+    print_divergence(asking, passages, TeacherCache(args.output))
 
 
 def seen_images(store: Images) -> Dict[str, str]:
@@ -284,8 +336,8 @@ def source_sizes(pairs: FairseqDataset) -> np.ndarray:
     return pairs.sentences.sizes if isinstance(pairs, TeacherSourceDataset) else pairs.src.sizes
 
 
-def accept_finished(path: Path, stamp: Stamp, texts: Sequence[Text]) -> None:
-    """Say that the finished cache is the one that is wanted.
+def accept_finished(path: Path, stamp: Stamp, texts: Sequence[Text]) -> TeacherCache:
+    """Say that the finished cache is the one that is wanted, and give it.
 
     Raises:
         TeacherCacheError: it is of something else.
@@ -303,6 +355,7 @@ def accept_finished(path: Path, stamp: Stamp, texts: Sequence[Text]) -> None:
             "--overwrite."
         )
     print(f"{path} is already finished. Nothing to do.")
+    return finished
 
 
 def sha256(path: PathLike) -> str:
@@ -329,8 +382,9 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     add(
         "--tail-rank",
         type=not_negative,
-        default=64,
-        help="numbers to keep of how the probability of all other symbols is distributed",
+        default=128,
+        help="numbers to keep, at most, of how the probability of all other symbols is distributed; as "
+        "many as the teacher's last layer is wide say all of it",
     )
     add("--splits", nargs="+", default=["train"], help="what to read")
     add("--source-lang", help="if the folder does not tell")

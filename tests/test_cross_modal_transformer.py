@@ -136,13 +136,17 @@ def test_it_starts_from_fairseqs_transformer(train, stock_options, same_sizes, s
 
 
 def test_weights_that_mean_something_else_are_refused(
-    train, stock, text_only, same_sizes, tmp_path
+    train, stock, stock_options, text_only, same_sizes, tmp_path
 ):
     start = ("--init-from", stock("transformer").last)
     other = ("--encoder-attention-heads", "4", "--activation-fn", "gelu")
     with pytest.raises(ValueError, match="has encoder_attention_heads 2, this model 4") as error:
         train(tmp_path, *same_sizes, *start, *other)
     assert "has activation_fn relu, this model gelu" in str(error.value)
+    unscaled = (*stock_options["transformer"], "--no-scale-embedding")
+    theirs = train(tmp_path / "theirs", *unscaled).last
+    with pytest.raises(ValueError, match="was trained with --no-scale-embedding, which this model"):
+        train(tmp_path, *same_sizes, "--init-from", theirs)
     message = "has the architecture cross_modal_transformer; a cross_modal_rnn can start from a"
     with pytest.raises(ValueError, match=message):
         train(tmp_path, "--init-from", text_only.last)

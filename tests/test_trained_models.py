@@ -37,5 +37,15 @@ def test_another_task_is_refused(stock):
         load_models(stock("lstm").last)
 
 
+def test_a_model_that_cannot_be_given_images_beside_one_that_reads_them(
+    train, teacher, stock_options, tmp_path
+):
+    theirs = train(tmp_path, *stock_options["transformer"]).last
+    for paths in ((teacher.best, theirs), (theirs, teacher.best)):
+        with pytest.raises(ValueError, match=f"{theirs}: an architecture that knows no images"):
+            load_models(":".join(map(str, paths)))
+    assert len(load_models(f"{theirs}:{train(tmp_path / 'ours').last}")[0]) == 2
+
+
 def has_lstm(model):
     return any(isinstance(module, (nn.LSTM, nn.LSTMCell)) for module in model.modules())

@@ -205,7 +205,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         elif args.num_update_checkpoints:
             paths = newest(paths[0], UPDATES, args.num_update_checkpoints, bound)
         write_average(paths, args.output)
-    except CheckpointError as error:
+    except (CheckpointError, OSError) as error:
         print_problems(error)
         return 1
     print(f"wrote {args.output}, the mean of {len(paths)}: {', '.join(map(str, paths))}")

@@ -39,6 +39,8 @@ NOT_IN_THE_SHAPES = {
     ),
 }
 """settings without which the weights mean something else"""
+ONLY_FAIRSEQS = ("no_scale_embedding", "no_token_positional_embeddings")
+"""settings of fairseq's Transformer that a cross_modal_transformer does not have"""
 COPIES = r"encoder\.layers\.\d+\.(in_proj|out_proj|fc1|fc2)_(weight|bias)"
 """what fairseq 0.12.2's Transformer has twice"""
 
@@ -209,6 +211,12 @@ def _compare_settings(state: Dict[str, Any], model: nn.Module, path: PathLike) -
         f"give --{name.replace('_', '-')} {there[name]}"
         for name, value in here.items()
         if name in there and there[name] != value
+    ]
+    problems += [
+        f"{path} was trained with --{name.replace('_', '-')}, which this model cannot have, and its weights "
+        "mean something else without"
+        for name in ONLY_FAIRSEQS
+        if there.get(name)
     ]
     if problems:
         raise CheckpointError(problems)

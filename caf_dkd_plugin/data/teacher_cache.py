@@ -97,6 +97,8 @@ class Stamp:
     top_k: int
     tail_temperatures: Tuple[float, ...]
     tail_rank: int
+    """the most numbers that the shape was to have; r, if the teacher's log-probabilities vary in so many
+    directions"""
 
     def differences(self, other: "Stamp") -> List[str]:
         """The entries that differ, in words."""
@@ -108,7 +110,7 @@ class Stamp:
             "images": f"other images ({other.images} there, {self.images} now)",
             "top_k": f"the best {other.top_k} symbols there, {self.top_k} now",
             "tail_temperatures": "other temperatures of the tail",
-            "tail_rank": f"the tail in {other.tail_rank} numbers there, {self.tail_rank} now",
+            "tail_rank": f"the tail in at most {other.tail_rank} numbers there, {self.tail_rank} now",
         }
         return [
             words for name, words in names.items() if getattr(self, name) != getattr(other, name)

@@ -70,7 +70,8 @@ class TeacherCacheWriter:
         tokens = int(first_token[-1])
         columns = {"topk_ids": stamp.top_k, "topk_log_probs": stamp.top_k}
         columns["tail_log_mass"] = len(stamp.tail_temperatures)
-        columns["tail_code"] = stamp.tail_rank
+        _, directions = shape
+        columns["tail_code"] = len(directions)
         with self._file.begin() as file:
             file.attrs["format"] = FORMAT_NAME
             file.attrs["version"] = FORMAT_VERSION

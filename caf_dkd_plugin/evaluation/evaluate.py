@@ -243,7 +243,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         "sentences": len(references[0]),
         **evaluate(references, systems, args.target_lang, baseline),
     }
+    print(table(report))
     if args.json is not None:
         write_json(args.json, report)
-    print(table(report))
     return 0

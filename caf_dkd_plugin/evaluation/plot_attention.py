@@ -81,7 +81,11 @@ def choose(reader: ImageReader, args: argparse.Namespace) -> Chosen:
         raise ValueError("\n".join(problems))
     rows, _ = image_rows(reader.images, ids, split)
     reader.task.load_dataset(split)
-    dataset = MultimodalDataset(reader.task.dataset(split), reader.images, rows)
+    pairs = reader.task.dataset(split)
+    empty = [str(number) for number in pictures if pairs.src.sizes[number] == 1]  # </s>
+    if empty:
+        raise ValueError(f"--sentences {' '.join(empty)} of {split}: the source has no words")
+    dataset = MultimodalDataset(pairs, reader.images, rows)
     return Chosen(dataset, pictures, grid)
 
 

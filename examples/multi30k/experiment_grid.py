@@ -23,8 +23,9 @@ VOCABULARY = 2000
 """pieces of the sentencepiece model, made from the whole training set and shared by all"""
 TEST_SETS = ("test_2016_flickr", "test_heldout")
 """Multi30k's names"""
-TOP_K = 8
-"""symbols of each token that the teacher's cache keeps"""
+TOP_K, TAIL_RANK = 8, 128
+"""of each token in a teacher's cache, symbols and numbers; given to the program, so that what a result says
+it was made by stays true if a default changes"""
 TRANSFORMER = "transformer"
 """a student of that kind, and its arm without a teacher"""
 
@@ -280,7 +281,8 @@ class Grid(NamedTuple):
             *("--source-lang", SOURCE, "--target-lang", TARGET),
             *(self._images(looking[0]) if looking else ()),
             *self._teacher_path(),
-            *("--topk", str(TOP_K), "--output", work(f"caches/{training_set}.h5")),
+            *("--topk", str(TOP_K), "--tail-rank", str(TAIL_RANK)),
+            *("--output", work(f"caches/{training_set}.h5")),
         )
         needs = [f"data.{training_set}", *self._taught_by()]
         return Step(f"cache.{training_set}", command, [f"caches/{training_set}.h5"], needs)

@@ -120,11 +120,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     demo = args.output.resolve()
     shown = demo.relative_to(ROOT) if ROOT in demo.parents else demo
     start = time.monotonic()
-    runner = Runner(demo)
     try:
+        runner = Runner(demo)
         for step in aligned_steps(shlex.quote(str(shown)), args.size, args.seeds):
             runner.run([step])
-    except StepFailed as error:
+    except (StepFailed, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     report = json.loads((demo / "report.json").read_text(encoding="utf-8"))

@@ -34,6 +34,8 @@ from report import table
 from steps import FULL, SMOKE, Step, steps
 
 ROOT = Path(__file__).resolve().parents[2]
+PIXELS = "pixels"
+"""folder in DEMO of another demo"""
 
 
 class StepFailed(Exception):
@@ -48,13 +50,27 @@ class Runner:
 
     Args:
         demo: the demo's folder.
+
+    Raises:
+        ValueError: there are files in it that no demo has made; some could be overwritten.
     """
 
     def __init__(self, demo: Path):
         self._logs, self._done = demo / "logs", demo / "done"
+        there = {path.name for path in demo.iterdir()} - {PIXELS} if demo.exists() else set()
+        if there and not {"logs", "done"} <= there:
+            raise ValueError(
+                f"{demo} has files that are not of a demo, such as {min(there)}: give an empty folder, or "
+                "a new one"
+            )
         for folder in (self._logs, self._done):
             folder.mkdir(parents=True, exist_ok=True)
         self._changed = False
+
+    def forget(self) -> None:
+        """Do every step again."""
+        for stamp in self._done.iterdir():
+            stamp.unlink()
 
     def run(self, group: Sequence[Step]) -> None:
         """Run the steps of a group that are not done, at the same time.
@@ -127,19 +143,19 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         help="the CNN learns inside the translator, from random weights; in the subfolder pixels",
     )
     args = parser.parse_args(argv)
-    demo = args.output.resolve() / "pixels" if args.pixels else args.output.resolve()
+    demo = args.output.resolve() / PIXELS if args.pixels else args.output.resolve()
     shown = demo.relative_to(ROOT) if ROOT in demo.parents else demo
-    if args.fresh:
-        shutil.rmtree(demo / "done", ignore_errors=True)
     make_steps, full, smoke = (
         (pixel_steps, PIXEL_FULL, PIXEL_SMOKE) if args.pixels else (steps, FULL, SMOKE)
     )
     start = time.monotonic()
-    runner = Runner(demo)
     try:
+        runner = Runner(demo)
+        if args.fresh:
+            runner.forget()
         for group in make_steps(shlex.quote(str(shown)), smoke if args.smoke else full, args.seed):
             runner.run(group)
-    except StepFailed as error:
+    except (StepFailed, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     report = json.loads((demo / "report.json").read_text(encoding="utf-8"))

@@ -247,7 +247,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     try:
         write_pairs(make_pairs(read_inputs(args), args.drop_empty), args)
-    except PairsError as error:
+    except (PairsError, OSError) as error:
         print_problems(error)
         return 1
     return 0

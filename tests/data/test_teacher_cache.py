@@ -148,7 +148,7 @@ def test_an_interrupted_cache_goes_on_and_ends_the_same(path, tmp_path):
         ("images", None, "other images"),
         ("top_k", 4, "the best 3 symbols there, 4 now"),
         ("tail_temperatures", (1.0,), "other temperatures of the tail"),
-        ("tail_rank", 5, "the tail in 4 numbers there, 5 now"),
+        ("tail_rank", 5, "the tail in at most 4 numbers there, 5 now"),
         ("source_lang", "fr", r"a teacher that reads en \(fr now\)"),
     ],
 )

@@ -41,13 +41,30 @@ def test_the_numbers_are_of_the_order_of_one_so_that_few_bits_keep_them(log_prob
     assert half.abs().max() < 1e-3 * shape.decode(code).abs().max()
 
 
-def test_directions_that_the_sample_does_not_have_are_zero():
+def test_there_are_no_more_directions_than_the_sample_varies_in():
     torch.manual_seed(0)
     shape = fit_tail_shape(torch.randn(3, SYMBOLS).log_softmax(-1), 10)
-    assert shape.directions.shape == (10, SYMBOLS)
-    assert shape.directions[:2].any(dim=1).all()  # three positions vary in two about their mean
-    assert not shape.directions[2:].any()
+    assert shape.directions.shape == (2, SYMBOLS)  # three positions, about their mean
     assert shape.encode(torch.randn(4, SYMBOLS)).isfinite().all()
+
+
+@pytest.mark.parametrize("positions", [1, 5])
+def test_a_teacher_that_says_always_the_same_has_no_directions(positions):
+    always = torch.randn(1, SYMBOLS).log_softmax(-1)
+    shape = fit_tail_shape(always.repeat(positions, 1), 10)
+    assert shape.directions.shape == (0, SYMBOLS)
+    torch.testing.assert_close(shape.decode(shape.encode(always)), centred(always))
+
+
+def test_a_last_layer_is_kept_whole_with_as_many_numbers_as_it_is_wide():
+    """log softmax(W h + b): also of positions that the sample did not have."""
+    torch.manual_seed(0)
+    weight, bias = torch.randn(5, SYMBOLS), torch.randn(SYMBOLS)
+    seen, unseen = ((torch.randn(400, 5) @ weight + bias).log_softmax(-1) for _ in range(2))
+    shape = fit_tail_shape(seen.clone(), 64)
+    assert len(shape.directions) == 5
+    decoded = shape.decode(shape.encode(unseen))
+    torch.testing.assert_close(centred(decoded), centred(unseen), atol=1e-4, rtol=0)
 
 
 def test_the_same_sample_gives_the_same_and_leaves_the_random_numbers_alone(log_probs):

@@ -176,6 +176,18 @@ def test_all_sentences_that_cannot_be_drawn_are_named(
     assert len(found) == 5
 
 
+def test_a_source_without_words(plot, fairseq, teacher, corpus, store, data_copy, tmp_path):
+    (tmp_path / "test.en").write_text("a man\n\n")
+    (tmp_path / "test.de").write_text("ein mann\nein mann\n")
+    dictionaries = ("--srcdict", data_copy / "dict.en.txt", "--tgtdict", data_copy / "dict.de.txt")
+    given = ("--testpref", tmp_path / "test", "--destdir", data_copy)
+    fairseq("preprocess", "-s", "en", "-t", "de", *given, *dictionaries)
+    names = (corpus / "text" / "test.images").read_text().splitlines()[:2]
+    (data_copy / "test.images").write_text("".join(f"{name}\n" for name in names))
+    [error] = plot(teacher.best, store, [0, 1], data=data_copy)
+    assert error == "--sentences 1 of test: the source has no words"
+
+
 def test_features_need_photographs(plot, teacher, store):
     [found] = plot(teacher.best, store, [0], images=None)
     assert "has features of test_00000.png, but not the picture: say with --images" in found

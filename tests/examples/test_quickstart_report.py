@@ -202,3 +202,24 @@ def test_a_step_runs_again_only_when_something_changed(script, tmp_path):
     with pytest.raises(run.StepFailed, match=r"(?s)why it failed.*The step b failed"):
         ran(step("a", "pwd"), step("b", "echo why it failed; false"))
     assert ran(step("a", "pwd"), step("b", "pwd")) == ["b"]
+
+
+def test_a_folder_with_other_files_is_refused(script, tmp_path, capsys):
+    run = script("run")
+    mine = tmp_path / "images.h5"
+    mine.write_text("mine")
+    assert run.main(["--output", str(tmp_path)]) == 1
+    assert "has files that are not of a demo, such as images.h5" in capsys.readouterr().err
+    assert mine.read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["images.h5"]
+
+
+def test_the_demo_of_pixels_may_lie_there_already(script, tmp_path):
+    run = script("run")
+    run.Runner(tmp_path / "pixels")
+    run.Runner(tmp_path)
+    runner = run.Runner(tmp_path)
+    (tmp_path / "done" / "a").write_text("true")
+    runner.forget()
+    assert not list((tmp_path / "done").iterdir())
+    run.Runner(tmp_path)

@@ -1,6 +1,7 @@
 """A teacher's cache by the real script, and students that learn from it."""
 
 import math
+import re
 import shutil
 
 import numpy as np
@@ -62,20 +63,26 @@ def test_all_symbols_are_the_live_teacher(train, run, teacher, store, cache, tmp
 def test_eight_symbols_teach_the_same_where_the_shape_of_the_rest_is_known(
     train, run, teacher, store, cache, tmp_path
 ):
-    """At T = 2, and to 0.5 %: the teacher is 32 wide, and no more numbers say how its tails lie."""
+    """The teacher is 32 wide, and no more numbers say how its tails lie."""
     code, said, _ = run()
     assert code == 0
     assert "64 lines (train in" in said
-    assert "the best 8 of 136 symbols and the others in 64 numbers" in said
+    assert "the best 8 of 136 symbols and the others in 32 numbers" in said
+    distance = "nats a token: 0.0000 at T = 1, 0.0000 at T = 2, 0.0000 at T = 4"
+    assert distance in said
+    assert distance in run()[1]  # also of a cache that is there
     options = (*KD, "--kd-temperature", "2", "--image-h5", store, "--max-epoch", "2")
     live = train(tmp_path / "live", *options, "--teacher-path", teacher.best).run
     workers = ("--num-workers", "2")
     cached = train(tmp_path / "cached", *options, "--teacher-cache", cache, *workers).run
-    assert run("--tail-rank", "0", "--overwrite")[0] == 0
+    code, said, _ = run("--tail-rank", "0", "--overwrite")
+    assert code == 0
+    (at_two,) = re.findall(r"([0-9.]+) at T = 2", said)
+    assert float(at_two) > 0.0001
     without = train(tmp_path / "without", *options, "--teacher-cache", cache).run
     for name in ("train_kd_loss", "valid_loss"):
         expected = np.array(live.logged(name))
-        np.testing.assert_allclose(cached.logged(name), expected, rtol=0.005)
+        np.testing.assert_allclose(cached.logged(name), expected, rtol=0.001)
     expected = np.array(live.logged("train_kd_loss"))
     assert (abs(np.array(without.logged("train_kd_loss")) / expected - 1) > 0.005).any()
 
