@@ -158,7 +158,7 @@ class Sample(NamedTuple):
         return sum(int(part.lengths[places].sum()) for part, places in zip(*self))
 
     def said(self, asking: Asking, desc: str) -> Iterator[Tuple[int, Tensor]]:
-        """Each line's number in the cache, with the log-probabilities (t, V) of its t target tokens."""
+        """Each line's number among all, with the log-probabilities (t, V) of its t target tokens."""
         first = 0
         with tqdm(total=self.tokens, unit="token", desc=desc) as bar:
             for (pairs, texts), places in zip(*self):
@@ -181,11 +181,13 @@ def fit_shape(asking: Asking, sample: Sample, rank: int) -> TailShape:
 def divergence(asking: Asking, sample: Sample, cache: TeacherCache) -> List[float]:
     """(M,) KL(teacher || cache) in nats a token, at each of `TAIL_TEMPERATURES`."""
     shape = TailShape(torch.from_numpy(cache.tail_mean), torch.from_numpy(cache.tail_directions))
+    texts = [text for passage in sample.passages for text in passage.texts]
+    rows = np.concatenate([cache.first_line(text) + np.arange(text.lines) for text in texts])
     total = torch.zeros(len(TAIL_TEMPERATURES))
     for line, said in sample.said(asking, "comparing"):
         read = {
             name: torch.from_numpy(values[0])
-            for name, values in cache.read([line], len(said)).items()
+            for name, values in cache.read([rows[line]], len(said)).items()
         }
         numbers = [read[name].float() for name in ("topk_log_probs", "tail_log_mass", "tail_code")]
         kept = TopK(read["topk_ids"], *numbers, shape)

@@ -113,6 +113,20 @@ def test_halves_of_a_batch_add_up(begin, teacher):
         torch.testing.assert_close(gradient, expected[name], atol=1e-4, rtol=1e-4, msg=name)
 
 
+def test_what_is_no_target_token_does_not_count(begin, teacher, monkeypatch):
+    """--num-batch-buckets pads targets before they are shifted, which leaves the decoder one token more."""
+    training = begin(*ALONE, "--teacher-path", teacher.best, *ALIGNED)
+    expected, *_ = training.step(0, 1, 2)
+    batch, dictionary = training.batch(0, 1, 2), training.task.target_dictionary
+    pad, end = dictionary.pad(), dictionary.eos()
+    lengths = batch["target"].ne(pad).sum(dim=1)
+    for sides, name in ((batch, "target"), (batch["net_input"], "prev_output_tokens")):
+        sides[name] = torch.nn.functional.pad(sides[name], (0, 1), value=pad)
+    batch["net_input"]["prev_output_tokens"][range(3), lengths] = end
+    monkeypatch.setattr(training, "batch", lambda *places: batch)
+    torch.testing.assert_close(training.step(0, 1, 2)[0], expected)
+
+
 def test_the_gradient_goes_to_what_makes_the_attention(begin, teacher):
     training = begin(*ALONE, "--teacher-path", teacher.best, *ALIGNED)
     batch = training.batch(0, 1, 2)

@@ -16,7 +16,7 @@ from fairseq.logging import metrics
 from torch import Tensor
 
 from ..distillation.aligners import ALIGNERS
-from ..distillation.attention_alignment import FAMILIES, AttentionAlignment
+from ..distillation.attention_alignment import FAMILIES, TARGET_FAMILIES, AttentionAlignment
 from ..distillation.blockwise_loss import Mixture
 from ..distillation.divergences import DIVERGENCES
 from ..distillation.losses import mixed_loss
@@ -198,7 +198,7 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
             )
             losses = {"nll_loss": nll_loss}
         if self.alignment is not None:
-            attention = self._attention_losses(net_output[1], sample["teacher"])
+            attention = self._attention_losses(net_output[1], sample)
             losses.update({f"a2d_{family}": found for family, found in attention.items()})
             a2d_weight = self.a2d_weight * self.a2d_decay ** (sample["epoch"] - 1)
             loss = loss + a2d_weight * sum(attention.values())
@@ -237,8 +237,14 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
             "--teacher-path, or leave distillation out (--kd-lambda 1, no --a2d-families)."
         )
 
-    def _attention_losses(self, extra, said) -> Dict[str, Tensor]:
-        maps, masks = extra["maps"], extra["map_masks"]
+    def _attention_losses(self, extra, sample) -> Dict[str, Tensor]:
+        maps, said = extra["maps"], sample["teacher"]
+        # --num-batch-buckets pads targets before they are shifted: then a query more is no padding.
+        real = sample["target"].ne(self.padding_idx)
+        masks = {
+            family: (real if family in TARGET_FAMILIES else queries, keys)
+            for family, (queries, keys) in extra["map_masks"].items()
+        }
         if not said["maps"]:  # the loss will be ignored: any maps that give a gradient everywhere
             mean = {family: x.mean(dim=1, keepdim=True) for family, x in maps.items()}
             said = {"maps": mean, "map_masks": masks}  # one head goes with any number

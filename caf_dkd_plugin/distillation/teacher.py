@@ -76,8 +76,7 @@ class FrozenTeacher:
     def __init__(self, members: Sequence[Member]):
         for member in members:
             member.model.eval().requires_grad_(False)
-            if member.left_pad_source:
-                _leave_the_fast_path(member.model)
+            _leave_the_fast_path(member.model)
         self._members = members
 
     @property
@@ -169,7 +168,8 @@ class FrozenTeacher:
 
 
 def _leave_the_fast_path(model: torch.nn.Module) -> None:
-    """fairseq 0.12.2's shortcut through Transformer layers fails with a source padded on the left."""
+    """fairseq 0.12.2's shortcut through Transformer layers fails with a source padded on the left, or in
+    all sentences of a mini-batch (``--required-seq-len-multiple``)."""
     for layer in model.modules():
         if hasattr(layer, "can_use_fastpath"):
             layer.can_use_fastpath = False

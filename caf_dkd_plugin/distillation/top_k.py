@@ -145,7 +145,8 @@ def tail_log_mass_at(tail_log_mass: Tensor, temperature: float, others: int) -> 
         )
     nodes = [0.0, *(1 / known for known in TAIL_TEMPERATURES)]
     at_zero, *weights = _lagrange_weights(nodes, 1 / temperature)
-    mass = (tail_log_mass * tail_log_mass.new_tensor(weights)).sum(-1) + at_zero * math.log(others)
+    known = zip(tail_log_mass.unbind(-1), weights)  # a tensor of the weights would wait for the GPU
+    mass = sum(mass * weight for mass, weight in known) + at_zero * math.log(others)
     return mass.masked_fill(tail_log_mass[..., 0].isneginf(), -math.inf)
 
 

@@ -20,11 +20,11 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
         mask: bool, broadcastable to `scores`; True where the entry counts.
 
     Returns:
-        (..., K) of the type of `scores`; computed in float32 at least.
+        (..., K), float32 at least.
     """
     wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
     weights = F.softmax(wide.masked_fill(~mask, torch.finfo(wide.dtype).min), dim=-1)
-    return (weights * mask).type_as(scores)
+    return weights * mask
 
 
 def masked_attention(
@@ -49,7 +49,8 @@ def masked_attention(
 
     Returns:
         the context (B, X, width of `value`), heads side by side, and the weights (B, h, X, K)
-        before dropout. Where a sentence has no real key both are zero.
+        before dropout. Where a sentence has no real key both are zero. The weights are float32 at least:
+        a divergence from them has gradients of the order of 1 / weight, beyond what float16 holds.
     """
     query, key, value = (_split_heads(x, heads) for x in (query, key, value))  # (B, h, ., d_k)
     query = query * (
@@ -57,7 +58,7 @@ def masked_attention(
     )  # first, or the product may overflow in float16
     scores = torch.matmul(query, key.transpose(2, 3))  # (B, h, X, K)
     weights = masked_softmax(scores, key_mask[:, None, None, :])
-    context = torch.matmul(F.dropout(weights, p=dropout), value)  # (B, h, X, d_k)
+    context = torch.matmul(F.dropout(weights, p=dropout).type_as(value), value)  # (B, h, X, d_k)
     return context.transpose(1, 2).flatten(2), weights
 
 

@@ -68,6 +68,13 @@ def test_a_model_prepared_for_inference_translates_the_same(
             assert_close(hypothesis["attention"], other["attention"])
 
 
+def test_it_does_not_translate_with_dropout(build):
+    cfg = OmegaConf.structured(FairseqConfig())
+    cfg.generation.retain_dropout = True
+    with pytest.raises(ValueError, match="--retain-dropout: a cross_modal_rnn translates without"):
+        build().prepare_for_inference_(cfg)
+
+
 # -- parameters -----------------------------------------------------------------------------------
 
 

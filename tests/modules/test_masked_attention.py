@@ -113,7 +113,8 @@ def test_half_precision_stays_finite_for_large_scores(dtype):
     key = torch.stack([torch.full((256,), 20.0), torch.zeros(256)])[None].to(dtype)
     mask = torch.tensor([[True, True]])
     context, weights = masked_attention(query, key, key, mask, heads=1, dropout=0.0)
-    assert weights.dtype == context.dtype == dtype
+    assert context.dtype == dtype
+    assert weights.dtype == torch.float32
     assert weights.flatten().tolist() == [1.0, 0.0]
     context.sum().backward()
     assert query.grad.isfinite().all()
@@ -123,3 +124,22 @@ def test_masked_softmax_broadcasts_its_mask_and_survives_infinite_masked_scores(
     scores = torch.tensor([[1.0, float("inf"), 1.0], [3.0, float("nan"), 3.0]])
     weights = masked_softmax(scores, torch.tensor([True, False, True]))
     assert weights.tolist() == [[0.5, 0.0, 0.5]] * 2
+
+
+@pytest.mark.parametrize("logit", [-5.0, -9.0, -14.0])
+def test_a_small_weight_has_its_gradient_in_half_precision(logit):
+    """Of the loss -128 log w, as aligned attention has it with a loss scale of 128: 128 / w is beyond
+    float16."""
+
+    def gradient(dtype):
+        query = torch.tensor([[[logit]]], dtype=dtype, requires_grad=True)
+        key = torch.tensor([[[1.0], [0.0]]], dtype=dtype)
+        _, weights = masked_attention(
+            query, key, key, torch.ones(1, 2, dtype=torch.bool), heads=1, dropout=0.0, scale=1.0
+        )
+        (-128 * weights[..., 0].log()).sum().backward()
+        return query.grad
+
+    expected = gradient(torch.float32)
+    assert expected.item() == pytest.approx(-128, rel=0.01)
+    torch.testing.assert_close(gradient(torch.float16).float(), expected, rtol=0.002, atol=0)

@@ -271,6 +271,10 @@ def test_the_script_names_what_it_cannot_use(run, tmp_path, teacher):
     assert "--topk 137 is more than the 136 symbols" in run("--topk", "137")[2]
     assert "reads images: give the image store" in run("--without-images")[2]
     assert "there is no folder nowhere" in run(data="nowhere")[2]
+    assert run("--splits", "train", "valid", "--overwrite")[0] == 0
+    code, said, _ = run("--splits", "valid")  # of a part, it is still compared with its own lines
+    assert code == 0
+    assert "nats a token: 0.0000 at T = 1" in said
     assert "has no split 'vallid'" in run("--splits", "train", "vallid")[2]
     assert "--splits train train names a split twice" in run("--splits", "train", "train")[2]
     assert "--max-tokens 5: a sentence of train in" in run("--max-tokens", "5")[2]

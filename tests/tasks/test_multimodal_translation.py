@@ -551,6 +551,17 @@ def test_image_dropout_at_its_ends(start, stepped, probability, shown):
     assert (stepped[0]["net_input"]["image_mask"] == shown).all()
 
 
+def test_of_a_mini_batch_that_no_cache_knows_nothing_is_said(start, stepped):
+    """fairseq takes one of validation where a process has none left, and again to look for NaN."""
+    task, model = start({})
+    task._cache = object()  # whatever it knows
+    sample = {**make_sample(3), "target": torch.zeros(3, 5, dtype=torch.long)}
+    task.train_step(sample, model, None, None, 0, ignore_grad=False)
+    log_probs = stepped[0]["teacher"]["log_probs"]
+    assert log_probs.shape == (3, 5, len(task.target_dictionary))
+    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(3, 5))
+
+
 def test_the_teacher_speaks_beside_the_input_of_the_student(start, stepped):
     task, model = start({})
     task.teacher = FakeTeacher()

@@ -52,12 +52,20 @@ class CrossModalRNNDecoder(FairseqIncrementalDecoder):
         self.register_buffer("gates", None, persistent=False)
 
     @torch.no_grad()
-    def make_generation_fast_(self, **_) -> None:
+    def make_generation_fast_(self, retain_dropout: bool = False, **_) -> None:
         """Know what the RNN makes of each symbol, (V, gates), in place of computing it at each step.
 
         fairseq calls this of a model that will only translate (``prepare_for_inference_``), and will
         not let it train any more.
+
+        Raises:
+            ValueError: it is to translate with dropout.
         """
+        if retain_dropout:
+            raise ValueError(
+                "--retain-dropout: a cross_modal_rnn translates without dropout. Leave the option out, or "
+                "use a cross_modal_transformer."
+            )
         symbols = torch.arange(len(self.dictionary), device=self.embed_tokens.weight.device)
         self.gates = self.recurrence.gates(self.embed_tokens(symbols))
 

@@ -374,11 +374,12 @@ class MultimodalTranslationTask(TranslationTask):
         ``sample["epoch"]``. The teacher sees the images that --image-dropout hides from the student.
 
         Where one of several processes has no mini-batch left, fairseq takes any other, also one of
-        validation, of which no cache knows anything, and ignores what comes of it (`ignore_grad`). The
-        teacher is not asked then.
+        validation, of which no cache knows anything, and ignores what comes of it (`ignore_grad`; not when it
+        looks for the layer from which NaN comes). The teacher is not asked then.
         """
         if teacher_option(self.teacher, self._cache) is not None:
-            if ignore_grad:
+            asks_more = self._cache is not None or self.cfg.teacher_source_lang is not None
+            if ignore_grad or (asks_more and "teacher" not in sample):
                 said = self._nothing_said(sample["target"])
             elif self.teacher is not None:
                 dtype = next(model.parameters()).dtype
