@@ -24,6 +24,7 @@ from rounds import cpu_clock, interleaved, speed, wall_clock
 from rows import Bound, Found, Required, Row
 from sizes import Sizes
 
+from caf_dkd_plugin.data.files_below import files_below
 from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
 from caf_dkd_plugin.data.photographs import features_description
 from caf_dkd_plugin.modules.visual_backbone import VisualBackbone
@@ -62,7 +63,7 @@ def measure(sizes: Sizes, scratch: Path) -> Found:
 def extracting(scratch: Path, image_size: int, workers: int) -> Callable[[], int]:
     """A function that makes a store of the pictures, and says how many there are."""
     folder = scratch / "pictures"
-    ids = extract_features.list_pictures(folder)
+    ids = files_below(folder)
     backbone = VisualBackbone(BACKBONE, "grid", "none", seed=1)
     shape = backbone.row_shape(image_size)
     description = features_description(backbone, image_size)

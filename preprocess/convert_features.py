@@ -10,8 +10,9 @@ times, with equal rows; it is stored once. What a features file can be:
 * .npy: an array;
 * .npz, .h5, .hdf5: an array, chosen with --key where there are several;
 * .pth, .pt: a tensor, a list of tensors, or a dictionary of them (--key);
-* without --ids: a folder of one ID.npy for each image, or a .npz, .h5 or .pth with one array for
-  each image, called by its id. With --ids a folder gives only the images named there.
+* without --ids: a folder of one ID.npy for each image, hidden files left out, or a .npz, .h5 or .pth
+  with one array for each image, called by its id. With --ids a folder gives only the images named
+  there.
 
 No pickled object is ever loaded. Files are read a block at a time and need not fit into memory, but
 for an array in a .npz (`python -m zipfile -e FILE.npz .` makes .npy files of it) and a .pth older

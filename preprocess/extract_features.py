@@ -3,10 +3,10 @@
     python preprocess/extract_features.py --images DIR --output FILE.h5
 
 Every file in DIR and its sub-folders counts as a picture, except hidden ones (names beginning with
-a dot); its id is its path below DIR. Each picture is used whole: made square without cropping.
-Killed and started again, the run goes on where it was. Until it is finished the store is called
-FILE.h5.partial. With --raw the store holds the pixels, for a CNN that runs inside the model; with
---shard I/N it holds the I-th of N parts, which --image-h5 reads together.
+a dot) and the store itself; its id is its path below DIR. Each picture is used whole: made square
+without cropping. Killed and started again, the run goes on where it was. Until it is finished the
+store is called FILE.h5.partial. With --raw the store holds the pixels, for a CNN that runs inside the
+model; with --shard I/N it holds the I-th of N parts, which --image-h5 reads together.
 """
 
 import argparse
@@ -28,9 +28,10 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from caf_dkd_plugin.command_line import positive
+from caf_dkd_plugin.data.files_below import files_below
 from caf_dkd_plugin.data.image_ids import ImageIdsError, in_short, read_image_ids
 from caf_dkd_plugin.data.image_store import Description, ImageStore, ImageStoreError
-from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
+from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter, files_of_store
 from caf_dkd_plugin.data.one_writer import OtherWriterError
 from caf_dkd_plugin.data.photographs import features_description, pixels_description
 from caf_dkd_plugin.data.pictures import load_picture
@@ -88,17 +89,20 @@ class PictureBatches(Dataset):
         return Batch(rows, pixels, broken)
 
 
-def list_pictures(folder: Path) -> List[str]:
-    """The paths of all files below `folder` that are not hidden, relative and sorted."""
-    found = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = Path(parent).relative_to(folder)
-        found += [(below / name).as_posix() for name in files if not name.startswith(".")]
-    return sorted(found)
+def list_pictures(folder: Path, output: Path) -> List[str]:
+    """The paths of all files below `folder` that are not hidden, relative and sorted.
+
+    The store at `output`, finished or not, is none of them.
+    """
+    own, place = {path.name for path in files_of_store(output)}, output.parent.resolve()
+    return [
+        name
+        for name in files_below(folder)
+        if os.path.basename(name) not in own or (folder / name).parent.resolve() != place
+    ]
 
 
-def chosen_ids(folder: Path, lists: Sequence[Path], skip_broken: bool) -> List[str]:
+def chosen_ids(folder: Path, lists: Sequence[Path], skip_broken: bool, output: Path) -> List[str]:
     """The ids that the store shall have: those of the lists, or else every picture of the folder.
 
     Raises:
@@ -119,7 +123,7 @@ def chosen_ids(folder: Path, lists: Sequence[Path], skip_broken: bool) -> List[s
                 "out with --skip-broken."
             )
         return list(named)
-    ids = list_pictures(folder)
+    ids = list_pictures(folder, output)
     if not ids:
         raise ExtractionError(f"there are no files in {folder}")
     return ids
@@ -228,7 +232,7 @@ def rows_to_write(args: argparse.Namespace) -> Rows:
 def extract(args: argparse.Namespace) -> None:
     """Do what the command line says and print what was done."""
     started = time.monotonic()
-    ids = args.shard.of(chosen_ids(args.images, args.list, args.skip_broken))
+    ids = args.shard.of(chosen_ids(args.images, args.list, args.skip_broken, args.output))
     wanted = rows_to_write(args)
     if args.output.exists() and not args.overwrite:
         _accept_finished(args, ids, wanted)

@@ -16,15 +16,15 @@ lower case; of "dark-blue" only "blue" is masked. Written are
     splits.tsv, concepts.tsv    how many words were masked, and how many of them can be scored
     settings.json               what it was made from; written last
 
-DIR can be given to prepare_multi30k.py as its --root. The placeholder is a plain word: sentencepiece
-makes it one piece of a model that is trained on the masked text, and a few pieces of another model.
+Where the splits are called as in Multi30k (train, val, test_2016_flickr ...), DIR can be given to
+prepare_multi30k.py as its --root. The placeholder is a plain word: sentencepiece makes it one piece of
+a model that is trained on the masked text, and a few pieces of another model.
 """
 
 import argparse
 import hashlib
 import json
 import runpy
-import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -37,7 +37,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from finished_folder import is_finished, move
+from finished_folder import begin, is_finished, move
 from multi30k_release import Split, find_layout, languages_of, read_lines, read_splits
 from preparation_error import PreparationError, exit_code
 from word_lists import Concept, read_word_lists, shipped_lists
@@ -109,13 +109,13 @@ def mask_split(
 
 
 def read_root(root: Path, pair: Sequence[str]) -> Tuple[List[Split], List[str]]:
-    """The splits of a Multi30k in all languages, and in words which are absent."""
+    """The splits of a Multi30k in all languages, and in words what is left out."""
     others = [lang for lang in languages_of(root) if lang not in pair]
     return read_splits(root, pair, others, train_only=[])
 
 
 def read_texts(prefixes: Sequence[Path], pair: Sequence[str]) -> Tuple[List[Split], List[str]]:
-    """The splits PREFIX.LANG with their PREFIX.images, where there are any; none is absent.
+    """The splits PREFIX.LANG with their PREFIX.images, where there are any; nothing is left out.
 
     Raises:
         PreparationError: all that is wrong with the files.
@@ -149,7 +149,7 @@ def read_texts(prefixes: Sequence[Path], pair: Sequence[str]) -> Tuple[List[Spli
 
 
 def read_inputs(args: argparse.Namespace) -> Tuple[List[Split], List[Concept], List[str]]:
-    """The splits, the lists, and in words which splits are absent.
+    """The splits, the lists, and in words what is left out.
 
     Raises:
         PreparationError: all that is wrong with the command line and the files.
@@ -175,7 +175,7 @@ def read_inputs(args: argparse.Namespace) -> Tuple[List[Split], List[Concept], L
     read = (
         attempt(read_root, args.root, pair) if args.root else attempt(read_texts, args.text, pair)
     )
-    splits, absent = read or ([], [])
+    splits, left_out = read or ([], [])
     problems += [
         f"{split.name} has no lines in {args.source}; there is nothing to mask"
         for split in splits
@@ -185,7 +185,7 @@ def read_inputs(args: argparse.Namespace) -> Tuple[List[Split], List[Concept], L
         problems += _placeholder_problems(args, splits, concepts)
     if problems:
         raise PreparationError(problems)
-    return splits, concepts, absent
+    return splits, concepts, left_out
 
 
 def _placeholder_problems(
@@ -213,7 +213,7 @@ def _placeholder_problems(
 
 def mask(args: argparse.Namespace) -> None:
     """Do what the command line says and print what was done."""
-    splits, concepts, absent = read_inputs(args)
+    splits, concepts, left_out = read_inputs(args)
     content = [[[split.name, split.text, split.image_ids] for split in splits], concepts]
     settings = {
         "source": args.source,
@@ -224,9 +224,8 @@ def mask(args: argparse.Namespace) -> None:
     if is_finished(args.output, settings, args.overwrite):
         print(f"{args.output} is already masked like this. Nothing to do.")
         return
-    partial = Path(f"{args.output}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "text").mkdir(parents=True)
+    partial = begin(args.output)
+    (partial / "text").mkdir()
     target_words = translations(concepts, args.source, args.target)
     done = [
         mask_split(split, args.source, args.target, target_words, args.placeholder)
@@ -244,8 +243,8 @@ def mask(args: argparse.Namespace) -> None:
     print(f"wrote {args.output}, with {args.placeholder} for each masked word")
     for name, *numbers in table:
         print(f"{name:18}" + "".join(f"{number:>16}" for number in numbers))
-    for name in absent:
-        print(f"absent, left out: {name}")
+    for line in left_out:
+        print(line)
 
 
 def _write(folder: Path, one: MaskedSplit) -> None:

@@ -1,8 +1,11 @@
 """Read the splits of a copy of Multi30k, whole or by line numbers."""
 
+import codecs
 import gzip
+import os
+import zlib
 from pathlib import Path
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from preparation_error import PreparationError
 
@@ -75,8 +78,8 @@ def read_lines(path: Path) -> List[str]:
     """The lines of a text file, gzipped or not. Only a line feed ends a line, as for `wc -l`."""
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        text = content.decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+        text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise PreparationError([f"{path} cannot be read: {error}"]) from error
     lines = text.split("\n")
     if not lines[-1]:
@@ -87,7 +90,7 @@ def read_lines(path: Path) -> List[str]:
 def read_splits(
     root: Path, pair: Sequence[str], sides: Sequence[str], train_only: Sequence[str]
 ) -> Tuple[List[Split], List[str]]:
-    """All splits that have both languages of a pair, and in words which are absent.
+    """All splits that have both languages of a pair, and in words what is left out.
 
     Args:
         root: the release.
@@ -99,7 +102,7 @@ def read_splits(
         PreparationError: all that is wrong with the files.
     """
     layout = find_layout(root)
-    splits, absent, problems = [], [], []
+    splits, left_out, problems = [], [], []
     for name in SPLITS:
         languages = [*pair, *sides, *(train_only if name == "train" else ())]
         paths = {lang: _text_path(layout, name, lang) for lang in languages}
@@ -112,7 +115,7 @@ def read_splits(
             continue
         if set(lacking) & set(pair):
             lacking = [lang for lang in lacking if lang in pair]
-            absent.append(f"{name} (no {' and no '.join(lacking)})")
+            left_out.append(f"absent, left out: {name} (no {' and no '.join(lacking)})")
             continue
         found = {lang: path for lang, path in paths.items() if path is not None}
         try:
@@ -131,9 +134,43 @@ def read_splits(
         elif not len(split):
             problems.append(f"{name} has no lines")
         splits.append(split)
+    try:
+        unknown = _unknown_names(layout, pair)
+    except PreparationError as error:
+        problems += error.problems
+        unknown = []
+    if unknown:
+        left_out.append(
+            f"left out, since no split is called so: {', '.join(unknown)}. The names are "
+            f"{', '.join(SPLITS)}."
+        )
     if problems:
         raise PreparationError(problems)
-    return splits, absent
+    return splits, left_out
+
+
+def read_pictures(root: Path) -> Optional[Set[str]]:
+    """The names of a release's pictures; None where it has no folder of them.
+
+    Raises:
+        PreparationError: the folder cannot be read.
+    """
+    pictures = find_layout(root).pictures
+    return set(_names_in(pictures)) if pictures.is_dir() else None
+
+
+def _names_in(folder: Path) -> List[str]:
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        raise PreparationError([f"{folder} cannot be read: {error.strerror}"]) from error
+
+
+def _unknown_names(layout: Layout, pair: Sequence[str]) -> List[str]:
+    """What texts of a pair are called that are no split's."""
+    texts = [name.removesuffix(".gz").rpartition(".") for name in _names_in(layout.text)]
+    names = {name for name, _, lang in texts if lang in pair and not name.startswith(".")}
+    return sorted(names - set(SPLITS))
 
 
 def _text_path(layout: Layout, name: str, lang: str) -> Optional[Path]:

@@ -4,10 +4,18 @@ import argparse
 import hashlib
 import json
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Set
 
 from fairseq.data import Dictionary
-from multi30k_release import LANGUAGES, Split, in_languages, read_splits, read_subset, take
+from multi30k_release import (
+    LANGUAGES,
+    Split,
+    in_languages,
+    read_pictures,
+    read_splits,
+    read_subset,
+    take,
+)
 from preparation_error import PreparationError
 from sentencepiece_model import MODEL, load_model
 
@@ -19,7 +27,10 @@ class Inputs(NamedTuple):
     """All that was read and found good, before anything is written."""
 
     splits: List[Split]
-    absent: List[str]
+    left_out: List[str]
+    """in words"""
+    pictures: Optional[Set[str]]
+    """names of files; None where there is no folder of them"""
     model: Optional[bytes]
     dictionaries: Dict[str, Optional[bytes]]
     """of each language of the folder: source, target, teacher's source"""
@@ -114,7 +125,8 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
     languages, trained = roles(args), training_languages(args)
     source, target, *sides = languages.values()
     read = attempt(read_splits, args.root, [source, target], sides, trained)
-    splits, absent = read or ([], [])
+    splits, left_out = read or ([], [])
+    pictures = attempt(read_pictures, args.root) if read else None
     if args.subset and splits:
         chosen = attempt(read_subset, args.subset, len(splits[0]))
         splits[0] = take(splits[0], chosen or [])
@@ -129,7 +141,7 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
         raise PreparationError(problems)
     training_text = {lang: splits[0].text[lang] for lang in trained}
     splits[0] = in_languages(splits[0], dictionaries)
-    return Inputs(splits, absent, model, dictionaries, training_text)
+    return Inputs(splits, left_out, pictures, model, dictionaries, training_text)
 
 
 def _read_file(option: str, path: Path) -> bytes:

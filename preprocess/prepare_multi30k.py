@@ -18,12 +18,11 @@ train.en-de.fr.bin ..., dict.fr.txt, text/train.fr.
 """
 
 import argparse
-import os
 import runpy
 import shutil
 import sys
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Set
 
 if __name__ == "__main__":
     runpy.run_path(str(Path(__file__).resolve().parents[1] / "caf_dkd_plugin" / "quiet_start.py"))
@@ -31,8 +30,8 @@ if __name__ == "__main__":
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from binarised_text import binarise, count_unknown
-from finished_folder import is_finished, move
-from multi30k_release import LANGUAGES, Split, find_layout
+from finished_folder import begin, is_finished, move
+from multi30k_release import LANGUAGES, Split
 from preparation_error import exit_code
 from preparation_inputs import ROLES, Inputs, dictionary_option, read_inputs
 from sentencepiece_model import (
@@ -47,15 +46,14 @@ from caf_dkd_plugin.data.image_ids import write_image_ids
 
 
 def write_table(
-    folder: Path, splits: Sequence[Split], pictures: Path, languages: Sequence[str]
+    folder: Path, splits: Sequence[Split], pictures: Optional[Set[str]], languages: Sequence[str]
 ) -> str:
     """Write splits.tsv; the same for people. The first two languages are the pair."""
-    there = set(os.listdir(pictures)) if pictures.is_dir() else None
     header = ["split", "multi30k", "lines", "image_ids", "pictures"]
     rows = [[*header, *(f"unknown_{lang}" for lang in languages)]]
     for split in splits:
         ids = [image_id for image_id in split.image_ids or [] if image_id]
-        found = "-" if there is None else sum(image_id in there for image_id in ids)
+        found = "-" if pictures is None else sum(image_id in pictures for image_id in ids)
         unknown = [
             count_unknown(folder, split.prefix, "-".join(languages[:2]), lang)
             if lang in split.text
@@ -88,9 +86,7 @@ def prepare(args: argparse.Namespace) -> None:
     if is_finished(args.output, settings, args.overwrite):
         print(f"{args.output} is already prepared from this. Nothing to do.")
         return
-    partial = Path(f"{args.output}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial = begin(args.output)
     proto = inputs.model or train_sentencepiece(
         [sentence for text in inputs.training_text.values() for sentence in text], vocab_size
     )
@@ -116,8 +112,7 @@ def prepare(args: argparse.Namespace) -> None:
             (partial / "text" / f"{split.prefix}.{lang}").write_bytes(raw.encode("utf-8"))
         if split.image_ids is not None:
             write_image_ids(partial / f"{split.prefix}.images", split.image_ids)
-    pictures = find_layout(args.root).pictures
-    table = write_table(partial, inputs.splits, pictures, inputs.languages)
+    table = write_table(partial, inputs.splits, inputs.pictures, inputs.languages)
     move(partial, args.output, settings)
     print(f"wrote {args.output}: {len(pieces)} pieces, of splits")
     print(table)
@@ -125,8 +120,8 @@ def prepare(args: argparse.Namespace) -> None:
 
 
 def _report(inputs: Inputs) -> None:
-    for name in inputs.absent:
-        print(f"absent, left out: {name}")
+    for line in inputs.left_out:
+        print(line)
     for split in inputs.splits:
         for lang in inputs.languages:
             if lang not in split.text:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .feature_layouts import FeaturesError
+from .files_below import files_below
 from .image_ids import ImageIdsError, in_short, read_image_ids
 
 _DTYPES = ("float16", "bfloat16", "float32", "float64")
@@ -168,8 +169,8 @@ def _open_folder(path: Path, list_of_ids: Optional[Path], key: Optional[str]) ->
     if key is not None:
         raise FeaturesError(f"{path} has an array for each image, so --key {key} chooses nothing")
     if list_of_ids is None:
-        files = sorted(path.rglob("*.npy"))
-        ids = [file.relative_to(path).as_posix().removesuffix(".npy") for file in files]
+        files = files_below(path)
+        ids = [name.removesuffix(".npy") for name in files if name.endswith(".npy")]
     else:
         ids = [name for name in read_image_ids(list_of_ids) if name]
     absent = [name for name in ids if not (path / f"{name}.npy").is_file()]

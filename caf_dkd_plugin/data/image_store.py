@@ -276,7 +276,7 @@ def kind_of(row_shape: Tuple[int, ...], dtype: str, path: PathLike = "image stor
 
 
 def check_ids(ids: Sequence[str], path: PathLike) -> None:
-    """Raise where the ids of all rows are none, not unique, or no text on one line."""
+    """Raise where the ids of all rows are none, not unique, not UTF-8, or no text on one line."""
     if not ids:
         raise ImageStoreError(f"{path}: a store without images makes no sense")
     seen: Dict[str, int] = {}
@@ -286,11 +286,24 @@ def check_ids(ids: Sequence[str], path: PathLike) -> None:
                 f"{path}: row {row} has the id {name!r}; an id is a non-empty text on one line "
                 "without spaces around it"
             )
+        if not _is_utf8(name):
+            raise ImageStoreError(
+                f"{path}: row {row} has the id {name!a}, which is not UTF-8. Rename that file."
+            )
         if name in seen:
             raise ImageStoreError(
                 f"{path}: the id {name!r} stands at row {seen[name]} and again at row {row}"
             )
         seen[name] = row
+
+
+def _is_utf8(name: str) -> bool:
+    """False for a file name whose bytes are in another encoding."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def sha256(rows: np.ndarray) -> bytes:

@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 import h5py
 import numpy as np
@@ -26,9 +26,19 @@ from .image_store import (
     partial_path,
     sha256,
 )
-from .unfinished_file import UnfinishedFile
+from .unfinished_file import UnfinishedFile, files_of
 
 ROWS_PER_BLOCK = 64
+
+
+def files_of_store(path: PathLike) -> List[Path]:
+    """The store at `path`, and what may lie beside it while it is written."""
+    return [*files_of(path), *files_of(_smaller_path(path))]
+
+
+def _smaller_path(path: PathLike) -> Path:
+    """Where a store gets rid of the rows that were never written."""
+    return Path(f"{path}.compact")
 
 
 class ImageStoreWriter:
@@ -161,7 +171,7 @@ class ImageStoreWriter:
         if not len(kept):
             raise ImageStoreError(f"{self.path}: not one row was written")
         header = Header.read(self._file.path)
-        smaller = Path(f"{self.path}.compact")
+        smaller = _smaller_path(self.path)
         partial_path(smaller).unlink(missing_ok=True)
         target = ImageStoreWriter(
             smaller,

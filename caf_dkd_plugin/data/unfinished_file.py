@@ -4,14 +4,24 @@ import contextlib
 import errno
 import os
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable, Iterator, List
 
 import h5py
 import numpy as np
 
 from .image_ids import PathLike
 from .image_store import partial_path
-from .one_writer import OneWriter
+from .one_writer import OneWriter, lock_path
+
+
+def files_of(path: PathLike) -> List[Path]:
+    """The finished file, and what may lie beside it before it is finished."""
+    return [Path(path), partial_path(path), _embryo_path(path), lock_path(Path(path))]
+
+
+def _embryo_path(path: PathLike) -> Path:
+    """Where a file is laid out: a half-made header must not be taken for a file to go on with."""
+    return Path(f"{partial_path(path)}.new")
 
 
 class UnfinishedFile:
@@ -54,8 +64,7 @@ class UnfinishedFile:
         Raises:
             OSError: it cannot be written, or the disk has not the room for all of it.
         """
-        # Built under another name: a half-made header must not be taken for a file to go on with.
-        embryo = Path(f"{self.path}.new")
+        embryo = _embryo_path(self._finished)
         try:
             with h5py.File(embryo, "w") as file:
                 file.attrs["complete"] = False

@@ -312,6 +312,10 @@ def test_rows_of_another_kind_are_refused(path, shape, dtype):
         (["a", ""], r"row 1 has the id ''; an id is a non-empty text"),
         (["a", "b "], r"row 1 has the id 'b '"),
         (["a\nb"], r"row 0 has the id 'a\\nb'"),
+        (
+            ["a", "M\udce4dchen.jpg"],
+            r"row 1 has the id 'M\\udce4dchen\.jpg', which is not UTF-8\. Re",
+        ),
         (["a", "b", "a"], "the id 'a' stands at row 0 and again at row 2"),
     ],
 )

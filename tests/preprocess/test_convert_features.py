@@ -243,6 +243,16 @@ def test_a_folder_is_searched_below_or_by_its_list(run, write, listed, output):
     assert ImageStore(output).ids == ["sub/ä 1.jpg", "b.jpg"]
 
 
+def test_a_folder_is_searched_behind_links_too_but_not_in_circles(run, write, output, tmp_path):
+    for name in ("a.jpg", ".a.jpg", ".hidden/b.jpg"):
+        write(f"folder/{name}.npy", draw(8))
+    write("elsewhere/b.jpg.npy", draw(8))
+    (tmp_path / "folder" / "sub").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "folder")
+    assert run([tmp_path / "folder"], None)[0] == 0
+    assert ImageStore(output).ids == ["a.jpg", "sub/b.jpg"]
+
+
 def test_the_description_says_what_the_user_says_and_agrees_between_runs(
     run, write, listed, output
 ):

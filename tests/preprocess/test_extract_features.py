@@ -1,5 +1,6 @@
 """The real script on made-up pictures: what it writes, how it goes on, what it refuses."""
 
+import errno
 import os
 import shutil
 import signal
@@ -153,7 +154,12 @@ def test_lists_choose_the_pictures_and_their_order(run, album, output, tmp_path)
     assert ImageStore(output).ids == ["7.png", "2.png", "sub/ä 1.jpg"]
 
 
-# What happens to a picture
+def test_links_are_followed_but_not_in_circles(run_raw, pictures, output):
+    (pictures / "loop").symlink_to(pictures)
+    (pictures / "link").symlink_to("sub")
+    assert run_raw(pictures)[0] == 0
+    found = ["link/ä 1.jpg", "sub/ä 1.jpg"]
+    assert ImageStore(output).ids == [*(f"{number}.png" for number in range(9)), *found]
 
 
 # Going on
@@ -272,6 +278,30 @@ def test_an_unfinished_store_with_other_settings_is_kept(run, pictures, output):
     assert len(ImageStore(output)) == 9
 
 
+def test_an_output_beside_the_pictures_is_none_of_them(run_raw, pictures, album):
+    own = ["--output", str(pictures / "store.h5")]
+    (pictures / "3.png").write_bytes(b"")
+    code, _, error = run_raw(pictures, *own)
+    assert code == 1
+    assert "error: 1 of 10 files are not readable pictures: 3.png (" in error
+    (pictures / "store.h5.partial.new").touch()
+    for name in ("store.h5.compact", "store.h5.compact.partial", "store.h5.compact.lock"):
+        (pictures / name).touch()
+    shutil.copy(album / "3.png", pictures / "3.png")
+    code, said, error = run_raw(pictures, *own)
+    assert (code, error.count("error")) == (0, 0)
+    assert "going on: 7 of 10 images are done" in said
+    assert "is already finished: 10 images" in run_raw(pictures, *own)[1]
+
+
+def test_a_file_that_is_only_called_like_the_output_counts(run_raw, pictures):
+    (pictures / "0.png").rename(pictures / "sub" / "store.h5")
+    (pictures / "1.png").rename(pictures / "store.h5.png")
+    own = pictures / "store.h5"
+    assert run_raw(pictures, "--output", str(own))[0] == 0
+    assert {"store.h5.png", "sub/store.h5"} < set(ImageStore(own).ids)
+
+
 # Broken files
 
 
@@ -388,6 +418,32 @@ def test_input_that_is_not_there_is_named(run, tmp_path):
     assert "error: no image is named in" in error
     error = run(tmp_path, "--list", str(tmp_path / "lost.images"))[2]
     assert "lost.images cannot be read" in error
+
+
+def test_a_folder_that_cannot_be_read_is_named(run_raw, album, monkeypatch):
+    scandir = os.scandir
+
+    def closed(path):
+        if Path(path) == album / "sub":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    code, _, error = run_raw(album)
+    assert code == 1
+    assert error.startswith(
+        f"error: the folder {album / 'sub'} cannot be read: Permission denied. "
+    )
+    assert error.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file names are always UTF-8")
+def test_a_name_that_is_not_utf8_is_one_line_of_error(run_raw, pictures):
+    (pictures / "0.png").rename(pictures / os.fsdecode(b"M\xe4dchen.png"))
+    code, _, error = run_raw(pictures)
+    assert code == 1
+    assert "row 8 has the id 'M\\udce4dchen.png', which is not UTF-8. Rename that file." in error
+    assert error.count("\n") == 1
 
 
 def test_a_bad_backbone_is_one_line_of_error(run, album):

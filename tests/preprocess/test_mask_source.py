@@ -1,8 +1,11 @@
 """The real script on small texts: what is masked, what stays, what is written, every error message."""
 
+import errno
 import gzip
 import json
+import os
 import re
+from pathlib import Path
 
 import pytest
 import sentencepiece
@@ -268,12 +271,80 @@ class TestOnceMore:
         assert run("--root", root, "--mask", "people", "--overwrite")[0] == 0
         assert read(output / "text" / "train.en")[4] == "Two vvv in yellow."
 
+    @pytest.mark.parametrize("fails", ["replace", "write_text"])
+    def test_what_cannot_be_put_in_place_leaves_the_earlier_files(
+        self, run, root, output, monkeypatch, fails
+    ):
+        """On another file system; on a disk that is full when the record is written."""
+        run("--root", root, "--mask", "colours")
+        write_text = Path.write_text
+
+        def replace(path, target):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+        def write(path, *arguments):
+            if path.name == "settings.json":
+                path.touch()
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write_text(path, *arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, fails, {"replace": replace, "write_text": write}[fails])
+            code, _, errors = run("--root", root, "--mask", "people", "--overwrite")
+        assert code == 1
+        assert errors.endswith(". Give another place.\n")
+        assert read(output / "text" / "train.en")[4] == "Two girls in vvv."
+        assert "Nothing to do" in run("--root", root, "--mask", "colours")[1]
+
+    @pytest.mark.parametrize("record", [b"", b"\xff", b"[]", b"{}", b'{"files": {"exclude": []}}'])
+    def test_a_record_of_others_or_cut_short_is_none(self, run, root, output, record):
+        output.mkdir()
+        (output / "settings.json").write_bytes(record)
+        code, _, errors = run("--root", root, "--mask", "colours")
+        assert code == 1
+        assert f"{output} is not empty and was not finished by this script" in errors
+        assert run("--root", root, "--mask", "colours", "--overwrite")[0] == 0
+        assert "Nothing to do" in run("--root", root, "--mask", "colours")[1]
+
     def test_text_that_is_masked_already_is_refused(self, run, root, output, tmp_path):
         run("--root", root, "--mask", "colours")
         code, _, errors = run("--root", output, "--mask", "people", output=tmp_path / "again")
         assert code == 1
         assert "--placeholder vvv is a word of 4 lines of train in en, first of line 1." in errors
         assert "Mask the original, with all lists at once" in errors
+
+
+class TestOtherFileSystems:
+    @pytest.mark.parametrize("exists", [True, False])
+    def test_an_output_that_is_a_link(self, run, root, output, tmp_path, monkeypatch, exists):
+        """Nothing can be renamed into what it links to but what is there already."""
+        disk = tmp_path / "disk"
+        (disk / "folder" if exists else disk).mkdir(parents=True)
+        output.symlink_to(disk / "folder")
+        rename = Path.replace
+
+        def is_there(path):
+            return disk in (path.parent.resolve() / path.name).parents
+
+        def replace(path, target):
+            if is_there(path) != is_there(target):
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "replace", replace)
+        assert run("--root", root, "--mask", "colours")[0] == 0
+        assert output.is_symlink()
+        assert read(disk / "folder" / "text" / "train.en")[4] == "Two girls in vvv."
+        assert [path.name for path in disk.iterdir()] == ["folder"]
+
+    def test_a_mount_point_is_refused_before_the_work(self, run, root, output, monkeypatch):
+        output.mkdir()
+        monkeypatch.setattr(os.path, "ismount", lambda path: str(path) == str(output))
+        code, _, errors = run("--root", root, "--mask", "colours")
+        assert code == 1
+        assert errors.startswith(f"error: --output {output} is a mount point: ")
+        assert errors.endswith(" Give a folder in it.\n")
+        assert run("--root", root, "--mask", "colours", output=output / "in")[0] == 0
 
 
 class TestCommandLine:

@@ -1,7 +1,10 @@
 """The real script on tiny releases of both layouts: what it writes, and every error message."""
 
+import errno
 import gzip
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -221,6 +224,16 @@ def test_numbers_stay_when_splits_are_absent(run, plain, output):
         assert not list(output.glob(f"{prefix}.*"))
 
 
+def test_text_of_no_known_split_is_said_to_be_left_out(run, official):
+    raw = official / "data" / "task1" / "raw"
+    for name in ("valid.en.gz", "test.de", "test.en", "other.fr", "notes.txt", ".train.en"):
+        write_lines(raw / name, ["text"])
+    code, said, _ = run(official)
+    assert code == 0
+    names = ", ".join(LINES)
+    assert f"left out, since no split is called so: test, valid. The names are {names}.\n" in said
+
+
 def test_another_pair_leaves_out_the_splits_it_lacks(run, plain, output):
     code, said, _ = run(plain, languages=("de", "cs"))
     assert code == 0
@@ -240,6 +253,15 @@ def test_a_split_without_a_list_of_images_gets_none(run, plain, output):
     assert "val has no list of images, so there is no valid.images" in said
     assert not (output / "valid.images").exists()
     assert (output / "train.images").exists()
+
+
+def test_a_byte_order_mark_is_no_text(run, plain, output):
+    for name, content in (("train.en", sentences("train", "en")), ("val.images", image_ids("val"))):
+        write_lines(plain / "text" / name, [f"\ufeff{content[0]}", *content[1:]])
+    assert run(plain)[0] == 0
+    raw = (output / "text" / "train.en").read_bytes().decode("utf-8")
+    assert raw == "".join(f"{line}\n" for line in sentences("train", "en"))
+    assert read_image_ids(output / "valid.images") == image_ids("val")
 
 
 # Subsets
@@ -638,10 +660,37 @@ def test_a_release_without_training_text_is_refused(run, plain):
     assert "has no train.fr and no train.cs; ask for other" in run(plain, languages=("fr", "cs"))[2]
 
 
-def test_a_damaged_archive_is_named(run, official):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:-9],
+        lambda content: content[:10] + b"\xff" + content[11:],  # the first byte that is compressed
+        lambda content: b"text",
+    ],
+)
+def test_a_damaged_archive_is_named(run, official, damage):
     path = official / "data" / "task1" / "raw" / "val.de.gz"
-    path.write_bytes(path.read_bytes()[:-9])
+    path.write_bytes(damage(path.read_bytes()))
     assert "val.de.gz cannot be read: " in run(official)[2]
+
+
+@pytest.mark.parametrize("name", ["text", "images"])
+def test_a_folder_that_cannot_be_read_is_named_with_all_that_is_wrong(
+    run, plain, output, monkeypatch, name
+):
+    listdir = os.listdir
+
+    def closed(path):
+        if Path(path) == plain / name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", closed)
+    code, _, error = run(plain, "--sentencepiece", "lost.model")
+    assert code == 1
+    assert f"error: {plain / name} cannot be read: Permission denied\n" in error
+    assert "lost.model cannot be read" in error
+    assert not output.parent.exists()
 
 
 def test_lost_sentences_are_noticed(binarised_text, run, plain, output, monkeypatch):

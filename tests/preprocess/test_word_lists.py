@@ -103,6 +103,11 @@ def test_columns_and_files_that_are_not_there(problems_of, write, tmp_path):
     assert len(messages) == 5
 
 
+def test_a_byte_order_mark_belongs_to_no_column(word_lists, write):
+    path = write("\ufeffen\tde\nred\trot\n")
+    assert word_lists.read_word_lists([path], ["en", "de"]) == [{"en": ("red",), "de": ("rot",)}]
+
+
 def test_a_line_with_another_line_end(word_lists, write):
     path = write("en\tde\r\nred\trot\r\n")
     assert word_lists.read_word_lists([path], ["en", "de"]) == [{"en": ("red",), "de": ("rot",)}]
