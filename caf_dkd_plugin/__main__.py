@@ -14,6 +14,10 @@ COMMANDS = {
     "evaluate": ("evaluation.evaluate", "score translations and compare systems"),
     "plot-attention": ("evaluation.plot_attention", "draw where a model looks in a photograph"),
     "image-awareness": ("evaluation.image_awareness", "measure whether a model looks at the image"),
+    "compare-attention": (
+        "evaluation.compare_attention",
+        "measure whether models look where a teacher looks",
+    ),
     "commute": ("evaluation.commute", "contrastive accuracy on a copy of CoMMuTE"),
 }
 """name -> the module with its ``main(argv)``, imported when it is asked for, and what it does"""

@@ -21,7 +21,14 @@ ALLOWED = {
         "problems",
     },  # the teacher is a checkpoint, and must agree
     "data": {"modules", "problems"},  # photographs are read by a backbone
-    "evaluation": {"command_line", "data", "problems", "trained_models", "whole_file"},
+    "evaluation": {
+        "command_line",
+        "data",
+        "distillation",  # how far attention is from a teacher's has one home
+        "problems",
+        "trained_models",
+        "whole_file",
+    },
     "checkpoints": {"command_line", "data", "problems", "whole_file"},  # they compare dictionaries
 }
 NO_FAIRSEQ = [

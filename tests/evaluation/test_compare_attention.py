@@ -1,0 +1,110 @@
+"""python -m caf_dkd_plugin compare-attention"""
+
+import json
+import shlex
+
+import pytest
+import torch
+from fairseq import checkpoint_utils
+
+from caf_dkd_plugin.__main__ import main
+
+TRANSFORMER = shlex.split(
+    "--arch cross_modal_transformer_tiny --encoder-layers 1 --decoder-layers 2 "
+    "--encoder-embed-dim 16 --decoder-embed-dim 16 --encoder-ffn-embed-dim 16 "
+    "--decoder-ffn-embed-dim 16 --encoder-attention-heads 2 --decoder-attention-heads 2"
+)
+
+
+@pytest.fixture
+def run(data_bin, tmp_path, capsys):
+    """A function that runs the command: (teacher, paths, *options) -> the figures of each model, and what is
+    printed; or the errors where it fails."""
+
+    def run(teacher, paths, *options, data=data_bin):
+        words = [
+            data,
+            "--teacher-path",
+            teacher,
+            "--path",
+            *paths,
+            "--gen-subset",
+            "test",
+            *options,
+        ]
+        output = tmp_path / "figures.json"
+        code = main(["compare-attention", *map(str, [*words, "--json", output])])
+        out, err = capsys.readouterr()
+        if code:
+            assert not output.exists()
+            return [line[7:] for line in err.splitlines() if line.startswith("error: ")]
+        return json.loads(output.read_text())["models"], out
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def text_only(train, tmp_path_factory):
+    return train(tmp_path_factory.mktemp("text"), *TRANSFORMER).last
+
+
+def test_a_model_looks_where_it_looks_itself(run, teacher, store):
+    found, out = run(teacher.best, [teacher.best], "--image-h5", store)
+    assert set(found[str(teacher.best)]) == {"cross", "fusion"}
+    for each in found[str(teacher.best)].values():
+        assert each["nats"] == pytest.approx(0, abs=1e-6)
+        assert each["same_key"] == 1
+    assert "fusion       0.000 nats a query, 100.0% most to the same key" in out
+
+
+def maps_by_hand(checkpoint, data, **overrides):
+    """Of each sentence of the test set its own mini-batch: the mean map of `cross` (T, S)."""
+    models, _, task = checkpoint_utils.load_model_ensemble_and_task(
+        [str(checkpoint)], {"data": str(data), "image_missing": "mask", **overrides}
+    )
+    task.load_dataset("test")
+    pairs = task.dataset("test")
+    return [cross_map(models[0].eval(), pairs, place) for place in range(len(pairs))]
+
+
+@torch.no_grad()
+def cross_map(model, pairs, place):
+    """(T, S)"""
+    batch = pairs.collater([pairs[place]])
+    _, extra = model(**batch["net_input"], need_maps=True)
+    return extra["maps"]["cross"][0].mean(dim=0)
+
+
+@pytest.mark.parametrize("max_tokens", [4000, 60])
+def test_figures_are_the_formula_however_sentences_are_batched(
+    run, teacher, text_only, store, data_bin, max_tokens
+):
+    options = ("--image-h5", store, "--max-tokens", max_tokens)
+    found, _ = run(teacher.best, [text_only, teacher.best], *options)
+    assert list(found) == [str(text_only), str(teacher.best)]
+    assert set(found[str(text_only)]) == {"cross"}  # the text-only one has no fusion
+    nats, same, queries = 0.0, 0, 0
+    images = {"image_h5": str(store)}
+    for expected, own in zip(
+        maps_by_hand(teacher.best, data_bin, **images), maps_by_hand(text_only, data_bin)
+    ):
+        for row, other in zip(expected.tolist(), own.tolist()):
+            nats += sum(p * (torch.tensor(p / q).log().item()) for p, q in zip(row, other))
+            same += row.index(max(row)) == other.index(max(other))
+            queries += 1
+    cross = found[str(text_only)]["cross"]
+    assert cross["queries"] == queries
+    assert cross["nats"] == pytest.approx(nats / queries, rel=1e-4)
+    assert cross["nats"] > 0.01
+    assert cross["same_key"] == pytest.approx(same / queries)
+
+
+def test_what_cannot_be_compared(run, teacher, text_only, stock_options, train, store, tmp_path):
+    stock = train(tmp_path / "stock", *stock_options["transformer"]).last
+    errors = run(teacher.best, [f"{text_only}:{text_only}", stock, tmp_path / "none.pt"])
+    assert errors == [
+        f"{teacher.best} reads images: give their store with --image-h5",
+        f"{text_only}:{text_only} is 2 models: compare one at a time",
+        f"{stock} does not tell its attention: only a cross_modal_rnn and a cross_modal_transformer do",
+        f"{tmp_path / 'none.pt'} does not exist",
+    ]
