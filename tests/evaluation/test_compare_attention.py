@@ -48,8 +48,13 @@ def text_only(train, tmp_path_factory):
     return train(tmp_path_factory.mktemp("text"), *TRANSFORMER).last
 
 
-def test_a_model_looks_where_it_looks_itself(run, teacher, store):
+def test_a_model_looks_where_it_looks_itself(run, teacher, store, corpus, data_bin):
     found, out = run(teacher.best, [teacher.best], "--image-h5", store)
+    sentences = (corpus / "text" / "test.en").read_text().splitlines()
+    images = (data_bin / "test.images").read_text().splitlines()
+    with_image = [line for line, image in zip(sentences, images) if image]
+    tokens = sum(len(line.split()) + 1 for line in with_image)  # with the end of the sentence
+    assert found[str(teacher.best)]["fusion"]["queries"] == tokens
     assert set(found[str(teacher.best)]) == {"cross", "fusion"}
     for each in found[str(teacher.best)].values():
         assert each["nats"] == pytest.approx(0, abs=1e-6)
