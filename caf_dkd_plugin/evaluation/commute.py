@@ -24,11 +24,11 @@ from ..command_line import destination_problems
 from ..data.image_ids import in_short, read_image_ids
 from ..data.joined_stores import Images
 from ..data.split_images import NO_IMAGE
-from ..problems import noted, print_problems
-from ..whole_file import write_json
+from ..problems import noted
 from .binomial_interval import wilson_interval
 from .image_reader import ImageReader, add_reader_options, first_folder, load_image_reader
 from .log_probability import surprisal
+from .measuring import tell
 from .outputs import read_lines
 
 IMAGE_ORDER = "img.order"
@@ -275,14 +275,4 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command; the exit code."""
-    args = parse_args(argv)
-    try:
-        found = measure(args)
-    except (ValueError, OSError) as error:
-        print_problems(error)
-        return 1
-    print(table(found))
-    if args.json is not None:
-        write_json(args.json, found)
-        print(f"wrote {args.json}")
-    return 0
+    return tell(parse_args(argv), measure, table)

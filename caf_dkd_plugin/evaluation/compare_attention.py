@@ -21,9 +21,9 @@ from fairseq.data import FairseqDataset
 
 from ..command_line import destination_problems, positive
 from ..distillation.aligners import row_divergence
-from ..problems import noted, print_problems
+from ..problems import noted
 from ..trained_models import load_models
-from ..whole_file import write_json
+from .measuring import tell
 
 Attention = Dict[str, Tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 """of each family the mean of its maps (B, X, K), its real queries (B, X) and keys (B, K)"""
@@ -170,14 +170,4 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command; the exit code."""
-    args = parse_args(argv)
-    try:
-        found = measure(args)
-    except (ValueError, OSError) as error:
-        print_problems(error)
-        return 1
-    print(table(found))
-    if args.json is not None:
-        write_json(args.json, found)
-        print(f"wrote {args.json}")
-    return 0
+    return tell(parse_args(argv), measure, table)

@@ -21,15 +21,15 @@ from ..command_line import destination_problems, not_negative, positive
 from ..data.multimodal_dataset import without_images
 from ..data.split_files import split_files
 from ..data.split_images import NO_IMAGE, image_rows, read_split_ids
-from ..problems import noted, print_problems
+from ..problems import noted
 from ..trained_models import load_models
-from ..whole_file import write_json
 from .awareness_report import Outcome, figures, table
 from .beam_search import joining, translate
 from .derangements import Conditions, image_conditions
 from .image_reader import ImageReader, add_reader_options, first_folder, load_image_reader
 from .log_probability import surprisal
 from .masked_words import MaskedWord, read_masked_words
+from .measuring import tell
 from .outputs import SHOWN, foreign_sentences, leftovers, read_text
 
 
@@ -338,18 +338,12 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command; the exit code."""
-    args = parse_args(argv)
-    try:
-        found = measure(args)
-    except (ValueError, OSError) as error:
-        print_problems(error)
-        return 1
-    print(
-        f"{found['split']}: {found['with_image']} of {found['sentences']} sentences have their image "
-        f"in {found['image_h5']}; these alone count"
+    return tell(parse_args(argv), measure, _counted)
+
+
+def _counted(found: Dict[str, Any]) -> str:
+    """The table, after what it is of."""
+    return (
+        f"{found['split']}: {found['with_image']} of {found['sentences']} sentences have their image in "
+        f"{found['image_h5']}; these alone count\n{table(found)}"
     )
-    print(table(found))
-    if args.json is not None:
-        write_json(args.json, found)
-        print(f"wrote {args.json}")
-    return 0
