@@ -46,7 +46,12 @@ DISTRIBUTED = shlex.split(
     "--ddp-backend legacy_ddp"
 )
 
-IN_TRAINING = ("loss", "nll_loss", "kd_loss", "kd_lambda", "gnorm", "wpb", "bsz")
+A2D = shlex.split("--a2d-families cross,fusion --a2d-weight 2 --decoder-attention-heads 2")
+
+IN_TRAINING = (
+    *("loss", "nll_loss", "kd_loss", "kd_lambda", "a2d_cross", "a2d_fusion"),
+    *("gnorm", "wpb", "bsz"),
+)
 IN_VALIDATION = ("valid_loss", "valid_nll_loss", "valid_bleu")
 LIMIT = 300
 """seconds, after which two processes are taken to wait for each other in vain"""
@@ -60,14 +65,19 @@ class Training(NamedTuple):
     validation: Dict[str, float]
     """of the last epoch"""
     weights: Dict[str, torch.Tensor]
+    """the model's"""
+    aligners: Dict[str, torch.Tensor]
+    """the criterion's weights, if it has any"""
 
 
 def read_training(log, folder) -> Training:
+    state = torch.load(folder / "checkpoint_last.pt", weights_only=True)
     stats = [json.loads(line) for line in re.findall(r'{"epoch".*}$', log, re.MULTILINE)]
     return Training(
         [logged(s, IN_TRAINING) for s in stats if "gnorm" in s],
         [logged(s, IN_VALIDATION) for s in stats if "valid_loss" in s][-1],
-        torch.load(folder / "checkpoint_last.pt", weights_only=True)["model"],
+        state["model"],
+        state["criterion"] or {},
     )
 
 
@@ -82,6 +92,7 @@ def assert_same(found: Training, expected: Training):
         assert update == pytest.approx(other, abs=0.0015), number
     assert found.validation == pytest.approx(expected.validation, abs=0.0015)
     torch.testing.assert_close(found.weights, expected.weights)
+    torch.testing.assert_close(found.aligners, expected.aligners)
 
 
 # -- the processes --------------------------------------------------------------------------------
@@ -238,6 +249,19 @@ def test_going_on_with_a_cache(first_epoch, two_processes, one_process, cache, s
     found = two_processes([together, together], *options)
     assert_same(found, one_process(alone, *options))
     assert found.updates[0]["kd_lambda"] > before.updates[-1]["kd_lambda"]
+
+
+def test_attention_alignment(two_processes, one_process, store, teacher, tmp_path):
+    """Rank 1 has no image to attend to in the first epoch, and in each a mini-batch less."""
+    options = ("--image-h5", store, *KD, "--teacher-path", teacher.best, *A2D, "--max-epoch", "1")
+    found = two_processes([tmp_path / "together", tmp_path / "together"], *options)
+    assert_same(found, one_process(tmp_path / "alone", *options))
+    assert all(update["a2d_cross"] > 0 and "a2d_fusion" in update for update in found.updates)
+    one_process(tmp_path / "begun", *options, "--max-update", "1")
+    begun = torch.load(tmp_path / "begun" / "checkpoint_last.pt", weights_only=True)["criterion"]
+    assert set(begun) == {f"alignment.aligners.{family}.weight" for family in ("cross", "fusion")}
+    for name, weight in found.aligners.items():
+        assert not torch.allclose(weight, begun[name]), name  # they learn
 
 
 def test_pictures_for_a_backbone_that_learns(

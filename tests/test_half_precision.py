@@ -30,6 +30,8 @@ from caf_dkd_plugin.distillation.teacher import FrozenTeacher
 KD = ("--criterion", "kd_label_smoothed_cross_entropy", "--kd-lambda", "0.3")
 NO_DROPOUT = ("--dropout", "0", "--embed-dropout", "0", "--fusion-dropout", "0")
 
+A2D = {"criterion.a2d_families": "cross,fusion", "model.decoder_attention_heads": 2}
+
 FP16 = {"common.fp16": True, "common.fp16_no_flatten_grads": True}  # flat ones are for GPUs only
 BF16 = {"common.bf16": True}
 PRECISIONS = {torch.float32: {}, torch.float16: FP16, torch.bfloat16: BF16}
@@ -86,7 +88,7 @@ class Update(NamedTuple):
     loss: torch.Tensor
     kd_loss: torch.Tensor
     gradient: torch.Tensor
-    """(P,) of all weights; fairseq's scale of the loss is in it"""
+    """(P,) of all weights, the aligners' among them; fairseq's scale of the loss is in it"""
     gradient_norm: float
     """without that scale"""
 
@@ -124,7 +126,7 @@ def update(settings, teachers):
         ):
             trainer.train_step([batch])
         [(loss, _, log)] = losses
-        weights = list(trainer.model.parameters())
+        weights = [*trainer.model.parameters(), *trainer.criterion.parameters()]
         return Update(
             student=weights[0].dtype,
             asked=asked,
@@ -152,6 +154,10 @@ def update(settings, teachers):
         ("one", {"model.rnn_cell": "lstm", "model.decoder_input_feeding": True}),
         ("one", {"model.fusion_direction": "both", "model.fusion_normalize_image": True}),
         ("one", {"model.encoder_layers": 0, "model.fusion_residual": True}),
+        *(
+            ("one", {**A2D, "criterion.a2d_aligner": aligner})
+            for aligner in ("rowmix", "conv", "mean")
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else ",".join(map(str, value.values())),
 )
@@ -209,6 +215,7 @@ def test_fairseq_train_takes_bf16(train, generate, tmp_path):
     ("kind", "precision"),
     [
         ("one", FP16),
+        ("one", {**FP16, **A2D}),
         ("ensemble cached", {"common.fp16": True, "common.memory_efficient_fp16": True}),
         ("one cached", BF16),
         ("ensemble", {**BF16, "common.memory_efficient_bf16": True}),
@@ -234,7 +241,8 @@ def test_a_student_is_trained(kind, precision, settings, teachers, tmp_path, cap
             fairseq_train.main(settings({**changes, "optimization.max_epoch": epochs}))
         state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
         assert state["optimizer_history"][-1]["num_updates"] == 8 * epochs
-        assert all(weight.isfinite().all() for weight in state["model"].values())
+        learned = {**state["model"], **(state["criterion"] or {})}
+        assert all(weight.isfinite().all() for weight in learned.values())
         losses.append(state["extra_state"]["val_loss"])
     assert losses[1] < losses[0]
     assert "Loaded checkpoint" in caplog.text

@@ -10,6 +10,7 @@ WORK=${WORK:-multi30k}                                   # everything made here
 DATA=${DATA:-$WORK/student-data}                         # of it the student's data
 BACKBONE=${BACKBONE:-resnet18}                           # any of torchvision's classifiers
 WEIGHTS=${WEIGHTS:-imagenet}                             # imagenet (downloaded), none, or a file
+VOCAB_SIZE=${VOCAB_SIZE:-2000}                           # subwords, of both languages together
 PYTHON=${PYTHON:-python}
 
 mkdir -p "$WORK"
@@ -25,7 +26,7 @@ $PYTHON preprocess/prepare_multi30k.py \
     --root "$ROOT" \
     --source en \
     --target de \
-    --vocab-size 2000 \
+    --vocab-size "$VOCAB_SIZE" \
     --output "$WORK/teacher-data"
 
 # The student must have the teacher's subword model and dictionary: it learns the teacher's

@@ -88,6 +88,14 @@ def write_options(folder):
     return folder
 
 
+@pytest.fixture(scope="module")
+def option_files(tmp_path_factory):
+    """The folder of the option files, of a teacher that does not look at images."""
+    folder = write_options(tmp_path_factory.mktemp("options") / "configs")
+    (folder / "reader.options").rename(folder / "teacher.options")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def multi30k(corpus, tmp_path_factory):
     """A Multi30k of a few sentences, with two subsets and without the held-out test set."""

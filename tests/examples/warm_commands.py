@@ -2,9 +2,8 @@
 
     python warm_commands.py FOLDER
 
-writes FOLDER/bin/{python,fairseq-train,fairseq-generate,fairseq-interactive}, says "ready", and runs
-what is typed as one of these in a fork: real processes, which can be killed, without the seconds that
-the imports take.
+writes PROGRAMS to FOLDER/bin, says "ready", and runs what is typed as one of these in a fork: real
+processes, which can be killed, without the seconds that the imports take.
 """
 
 import atexit
@@ -21,6 +20,7 @@ import sys
 import traceback
 from pathlib import Path
 
+PROGRAMS = ("python", "fairseq-train", "fairseq-generate", "fairseq-interactive", "sacrebleu")
 COMMAND = """#!{python} -SE
 import json, os, socket, sys
 connection = socket.socket(socket.AF_UNIX)
@@ -36,7 +36,7 @@ def serve(folder: Path) -> None:
     """Run commands until the process is killed."""
     tests = Path(__file__).resolve().parents[1]
     sys.path[:0] = [str(tests.parent), str(tests / "support")]
-    import sacrebleu  # noqa: F401
+    import sacrebleu.sacrebleu  # noqa: F401
     import torch
     import torch._dynamo  # optimizers import it
     from fairseq import options  # noqa: F401
@@ -45,12 +45,11 @@ def serve(folder: Path) -> None:
     import caf_dkd_plugin  # noqa: F401
 
     torch.set_num_threads(1)
-    logging.root.handlers.clear()  # each command has its own
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(folder / "socket"))
     listener.listen()
     (folder / "bin").mkdir()
-    for name in ("python", "fairseq-train", "fairseq-generate", "fairseq-interactive"):
+    for name in PROGRAMS:
         program = folder / "bin" / name
         program.write_text(COMMAND.format(python=sys.executable, address=str(folder / "socket")))
         program.chmod(0o755)
@@ -96,9 +95,14 @@ def run(asked: dict, descriptors: list) -> int:
     name = Path(command).name
     code = 0
     try:
+        if name == "fairseq-train":
+            logging.root.handlers.clear()  # it has its own; the others are left what fairseq's import set up
         if name.startswith("fairseq-"):
             sys.argv = asked["argv"]
             importlib.import_module(f"fairseq_cli.{name.partition('-')[2]}").cli_main()
+        elif name == "sacrebleu":
+            sys.argv = asked["argv"]
+            importlib.import_module("sacrebleu.sacrebleu").main()
         elif arguments[0] == "-m":
             sys.argv = arguments[1:]
             runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
