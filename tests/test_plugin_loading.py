@@ -1,6 +1,7 @@
 """`--user-dir caf_dkd_plugin`, in processes of their own."""
 
 import os
+import shutil
 import subprocess
 import sys
 from argparse import Namespace
@@ -46,10 +47,42 @@ def test_a_relative_folder_then_the_absolute_one_then_a_plain_import(root):
     assert run(["-c", script], root).stdout.splitlines()[-1] == "heavy: []"
 
 
-def test_an_absolute_folder_from_elsewhere(root, tmp_path):
-    """The plugin need not be importable: fairseq puts its parent on the path."""
-    script = SCRIPT.format(user_dirs=[str(root / "caf_dkd_plugin")])
-    run(["-c", script], tmp_path, PYTHONPATH="")
+@pytest.fixture(scope="module")
+def clone(root, tmp_path_factory):
+    """A copy that is not installed. Where the plugin is, Python must be told not to look for it."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("caf_dkd_plugin", "preprocess"):
+        shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "sitecustomize.py").write_text(f"""import sys
+
+class NotInstalled:
+    def find_spec(name, path=None, target=None):
+        if name == "caf_dkd_plugin" and {str(folder)!r} not in sys.path:
+            raise ModuleNotFoundError(f"{{name}} is not installed", name=name)
+
+sys.path.remove({str(folder)!r})
+sys.meta_path.insert(0, NotInstalled)
+""")
+    return folder
+
+
+def test_an_absolute_folder_from_elsewhere(clone, tmp_path):
+    """The plugin need not be installed: fairseq puts its parent on the path."""
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        run(["-c", "import caf_dkd_plugin"], tmp_path, PYTHONPATH=str(clone))
+    assert "caf_dkd_plugin is not installed" in error.value.stderr
+    script = SCRIPT.format(user_dirs=[str(clone / "caf_dkd_plugin")])
+    script += "print(caf_dkd_plugin.__file__)"
+    said = run(["-c", script], tmp_path, PYTHONPATH=str(clone)).stdout
+    assert said.splitlines()[-1] == str(clone / "caf_dkd_plugin" / "__init__.py")
+
+
+@pytest.mark.parametrize("name", ["cache_teacher", "extract_features", "prepare_multi30k"])
+def test_a_script_finds_the_plugin_beside_it(clone, name, tmp_path):
+    """Though it is not installed."""
+    script = clone / "preprocess" / f"{name}.py"
+    ended = run([str(script), "--help"], tmp_path, PYTHONPATH=str(clone))
+    assert ended.stdout.startswith(f"usage: {name}.py")
 
 
 def test_after_a_plain_import(root):
