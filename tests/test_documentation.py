@@ -14,18 +14,9 @@ from unittest import mock
 
 import pytest
 from fairseq import options
-from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterionConfig
-from fairseq.dataclass import FairseqDataclass
-from fairseq.tasks.translation import TranslationConfig
 from omegaconf import OmegaConf
 
 from caf_dkd_plugin.__main__ import COMMANDS
-from caf_dkd_plugin.criterions.kd_label_smoothed_cross_entropy import (
-    KDLabelSmoothedCrossEntropyCriterionConfig,
-)
-from caf_dkd_plugin.models.cross_modal_rnn import CrossModalRNNConfig
-from caf_dkd_plugin.models.cross_modal_transformer import CrossModalTransformerConfig
-from caf_dkd_plugin.tasks.multimodal_translation import MultimodalTranslationConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
@@ -304,24 +295,3 @@ def test_a_mistake_is_noticed(command, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     with pytest.raises((SystemExit, AssertionError)):
         check(shlex.split(command))
-
-
-@pytest.mark.parametrize(
-    ("config", "base"),
-    [
-        (MultimodalTranslationConfig, TranslationConfig),
-        (CrossModalRNNConfig, FairseqDataclass),
-        (CrossModalTransformerConfig, FairseqDataclass),
-        (KDLabelSmoothedCrossEntropyCriterionConfig, LabelSmoothedCrossEntropyCriterionConfig),
-    ],
-)
-def test_every_option_of_ours_is_listed(config, base):
-    """fairseq's --help does not list them."""
-    tables = (ROOT / "docs/options.md").read_text(encoding="utf-8")
-    own = config.__dataclass_fields__.keys() - base.__dataclass_fields__.keys()
-    typed = {name for name in own if not str(getattr(config, name, "")).startswith("${")}
-    assert [name for name in typed if f"`{flag_of(name)}" not in tables] == []
-
-
-def flag_of(name):
-    return "--" + name.replace("_", "-")

@@ -18,6 +18,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import hydra_train
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 QUICKSTART = "examples/quickstart"
@@ -142,6 +143,17 @@ def test_multi30k_yamls_are_those_of_the_option_files(root, hydra_configs):
 @pytest.mark.parametrize("name", NAMES)
 def test_quickstart_yaml_and_demo_say_the_same(name, demo, typed, written):
     assert written(QUICKSTART, name) == typed("sh", "-c", demo[f"{name}_image"])
+
+
+def test_a_plus_is_for_what_a_yaml_does_not_say(written):
+    """As docs/training.md has it, and as test_documentation.py demands of every command there."""
+    said, unsaid = "optimization.max_epoch=15", "model.fusion_heads=8"
+    changed = written(MULTI30K, "student-1k", said, f"+{unsaid}")
+    assert changed["optimization"]["max_epoch"] == 15
+    assert changed["model"]["fusion_heads"] == 8
+    for mistake in (unsaid, f"+{said}"):
+        with pytest.raises(HydraException):
+            written(MULTI30K, "student-1k", mistake)
 
 
 # -- the method, with its YAMLs -------------------------------------------------------------------

@@ -8,6 +8,7 @@ import torch
 from fairseq import checkpoint_utils
 
 from caf_dkd_plugin.__main__ import main
+from caf_dkd_plugin.evaluation.compare_attention import compare, load
 
 TRANSFORMER = shlex.split(
     "--arch cross_modal_transformer_tiny --encoder-layers 1 --decoder-layers 2 "
@@ -62,22 +63,33 @@ def test_a_model_looks_where_it_looks_itself(run, teacher, store, corpus, data_b
     assert "fusion       0.000 nats a query, 100.0% most to the same key" in out
 
 
-def maps_by_hand(checkpoint, data, **overrides):
-    """Of each sentence of the test set its own mini-batch: the mean map of `cross` (T, S)."""
+def maps_by_hand(checkpoint, data, family="cross", **overrides):
+    """Of each sentence of the test set its own mini-batch: the mean map of a family (X, K)."""
     models, _, task = checkpoint_utils.load_model_ensemble_and_task(
         [str(checkpoint)], {"data": str(data), "image_missing": "mask", **overrides}
     )
     task.load_dataset("test")
     pairs = task.dataset("test")
-    return [cross_map(models[0].eval(), pairs, place) for place in range(len(pairs))]
+    return [mean_map(models[0].eval(), pairs, place, family) for place in range(len(pairs))]
 
 
 @torch.no_grad()
-def cross_map(model, pairs, place):
-    """(T, S)"""
+def mean_map(model, pairs, place, family):
+    """(X, K)"""
     batch = pairs.collater([pairs[place]])
     _, extra = model(**batch["net_input"], need_maps=True)
-    return extra["maps"]["cross"][0].mean(dim=0)
+    return extra["maps"][family][0].mean(dim=0)
+
+
+def figures_by_hand(expected, own):
+    """(nats a query, share with the same key, queries) of the maps of all sentences."""
+    nats, same, queries = 0.0, 0, 0
+    for maps, others in zip(expected, own):
+        for row, other in zip(maps.tolist(), others.tolist()):
+            nats += sum(p * torch.tensor(p / q).log().item() for p, q in zip(row, other))
+            same += row.index(max(row)) == other.index(max(other))
+            queries += 1
+    return nats / queries, same / queries, queries
 
 
 @pytest.mark.parametrize("max_tokens", [4000, 60])
@@ -88,20 +100,48 @@ def test_figures_are_the_formula_however_sentences_are_batched(
     found, _ = run(teacher.best, [text_only, teacher.best], *options)
     assert list(found) == [str(text_only), str(teacher.best)]
     assert set(found[str(text_only)]) == {"cross"}  # the text-only one has no fusion
-    nats, same, queries = 0.0, 0, 0
-    images = {"image_h5": str(store)}
-    for expected, own in zip(
-        maps_by_hand(teacher.best, data_bin, **images), maps_by_hand(text_only, data_bin)
-    ):
-        for row, other in zip(expected.tolist(), own.tolist()):
-            nats += sum(p * (torch.tensor(p / q).log().item()) for p, q in zip(row, other))
-            same += row.index(max(row)) == other.index(max(other))
-            queries += 1
+    nats, same, queries = figures_by_hand(
+        maps_by_hand(teacher.best, data_bin, image_h5=str(store)),
+        maps_by_hand(text_only, data_bin),
+    )
     cross = found[str(text_only)]["cross"]
     assert cross["queries"] == queries
-    assert cross["nats"] == pytest.approx(nats / queries, rel=1e-4)
+    assert cross["nats"] == pytest.approx(nats, rel=1e-4)
     assert cross["nats"] > 0.01
-    assert cross["same_key"] == pytest.approx(same / queries)
+    assert cross["same_key"] == pytest.approx(same)
+
+
+def test_the_regions_that_two_models_look_at(run, teacher, student, store, data_bin):
+    """Sentences without an image have nothing to look at, and do not count."""
+    found, _ = run(teacher.best, [student.last], "--image-h5", store)
+    images = (data_bin / "test.images").read_text().splitlines()
+    with_image = [number for number, image in enumerate(images) if image]
+    assert 0 < len(with_image) < len(images)
+    maps = [
+        maps_by_hand(path, data_bin, "fusion", image_h5=str(store))
+        for path in (teacher.best, student.last)
+    ]
+    nats, same, queries = figures_by_hand(
+        *([each[number] for number in with_image] for each in maps)
+    )
+    fusion = found[str(student.last)]["fusion"]
+    assert fusion["queries"] == queries
+    assert fusion["nats"] == pytest.approx(nats, rel=1e-4)
+    assert fusion["nats"] > 0.001
+    assert fusion["same_key"] == pytest.approx(same)
+
+
+def test_other_regions_of_the_images_are_refused(
+    teacher, student, store, data_bin, corpus, write_store, tmp_path
+):
+    """As of two backbones that read the same photographs."""
+    ids = sorted(path.name for path in (corpus / "images").iterdir())
+    other = write_store(tmp_path / "other.h5", ids, regions=3)
+    cpu = torch.device("cpu")
+    one = load(str(teacher.best), str(data_bin), "test", str(store), cpu)
+    two = load(str(student.last), str(data_bin), "test", str(other), cpu)
+    with pytest.raises(ValueError, match=r"fusion: .* attends to 4 regions, .* to 3; compare"):
+        compare(one, two, 4000)
 
 
 def test_what_cannot_be_compared(run, teacher, text_only, stock_options, train, store, tmp_path):
