@@ -17,6 +17,8 @@ from fairseq import options
 from omegaconf import OmegaConf
 
 from caf_dkd_plugin.__main__ import COMMANDS
+from caf_dkd_plugin.data import stored_rows
+from caf_dkd_plugin.evaluation import image_awareness
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
@@ -247,6 +249,41 @@ def test_a_dead_link_is_noticed():
 def test_every_page_is_in_the_readme():
     readme = (ROOT / "README.md").read_text()
     assert [page for page in ROOT.glob("docs/*.md") if f"](docs/{page.name})" not in readme] == []
+
+
+# -- figures that are also in the code -------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def defaults(load_script):
+    """What programs do unless they are told otherwise."""
+    cache = load_script("cache_teacher").parse_args(
+        ["data", "--teacher-path", "teacher.pt", "--output", "teacher.h5"]
+    )
+    awareness = image_awareness.parse_args(["data", "--path", "x.pt", "--image-h5", "x.h5"])
+    numbers = {1: "one", 3: "three", 5: "five", 10: "ten"}
+    return {
+        "tail_rank": str(cache.tail_rank),
+        "topk": str(cache.topk),
+        "derangements": numbers[awareness.derangements],
+        "mapped": str(stored_rows.MAPPED_BYTES // 2**20),
+    }
+
+
+@pytest.mark.parametrize(
+    ("page", "figure", "text"),
+    [
+        ("docs/teachers.md", "tail_rank", r"at most (\d+) numbers \(`--tail-rank`"),
+        ("docs/teachers.md", "topk", r"wrote teacher\.h5: .* the best (\d+) of"),
+        ("docs/teachers.md", "tail_rank", r"wrote teacher\.h5: .* the others in (\d+) numbers"),
+        ("README.md", "derangements", r"with wrong ones \((\w+) seeded derangements"),
+        ("README.md", "mapped", r"at most (\d+) MiB of it are mapped"),
+        ("docs/speed.md", "mapped", r"Stores larger than (\d+) MiB are not mapped"),
+    ],
+)
+def test_a_documented_default_is_that_of_the_code(page, figure, text, defaults):
+    found = re.findall(text, (ROOT / page).read_text(encoding="utf-8"))
+    assert found == [defaults[figure]]
 
 
 # -- the reader of shell scripts itself -----------------------------------------------------------

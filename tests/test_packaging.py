@@ -14,6 +14,7 @@ import pytest
 import setuptools
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -148,8 +149,8 @@ def test_every_import_is_declared(metadata, folder, extras):
     assert not undeclared, f"imported, but not in setup.py: {undeclared}"
 
 
-@pytest.mark.parametrize("python_version", ["3.10", "3.11"])
-def test_constraints_pin_what_setup_asks_for(metadata, python_version):
+def pins_of(python_version):
+    """What constraints/ has for a Python: name -> version."""
     path = ROOT / "constraints" / f"py{python_version.replace('.', '')}.txt"
     lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
     pins = {}
@@ -158,10 +159,33 @@ def test_constraints_pin_what_setup_asks_for(metadata, python_version):
         assert specifier.operator == "==", f"{path.name}: {requirement} is no exact version"
         assert "+" not in specifier.version, f"{path.name}: {requirement} is not on PyPI"
         pins[canonicalize_name(requirement.name)] = specifier.version
+    return pins
+
+
+@pytest.mark.parametrize("python_version", ["3.10", "3.11"])
+def test_constraints_pin_what_setup_asks_for(metadata, python_version):
+    pins = pins_of(python_version)
     everything = metadata["install_requires"] + metadata["extras_require"]["dev"]
     for name, requirement in wanted(everything, python_version).items():
-        assert name in pins, f"{path.name} does not pin {name}"
-        assert requirement.specifier.contains(pins[name]), f"{path.name}: {name} is out of range"
+        assert name in pins, f"{python_version}: {name} is not pinned"
+        assert requirement.specifier.contains(pins[name]), f"{python_version}: {name} out of range"
+
+
+def test_pip_of_python_310_takes_the_metadata_of_omegaconf_2_0():
+    assert Version(pins_of("3.10")["pip"]) < Version("24.1")
+
+
+def test_readme_names_the_versions_that_are_tested():
+    table = re.findall(
+        r"^\| Linux, CPU[^|]*\| (3\.\d+) \| (fairseq\S*) (\S+) \| (\S+) \| (\S+) \| (\S+) \|$",
+        (ROOT / "README.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    assert [row[0] for row in table] == ["3.11", "3.12", "3.10"]
+    for python_version, fairseq, *versions in table:
+        pins = pins_of("3.10" if python_version == "3.10" else "3.11")  # as the Makefile does
+        names = (fairseq, "torch", "torchvision", "numpy")
+        assert versions == [pins[name] for name in names], python_version
 
 
 # --- Makefile -------------------------------------------------------------------------------------
