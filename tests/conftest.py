@@ -75,9 +75,11 @@ class Run(NamedTuple):
         return self.out + self.log
 
     def logged(self, name: str) -> List[float]:
-        """Every value of a statistic, such as "valid_loss", in the order of the log."""
+        """Every value of a statistic, such as "valid_loss", in the order of the log; at least one."""
         lines = [json.loads(line) for line in self.log.splitlines() if line.startswith('{"epoch"')]
-        return [float(line[name]) for line in lines if name in line]
+        values = [float(line[name]) for line in lines if name in line]
+        assert values, f"{name} is not in the log"
+        return values
 
     def hypotheses(self) -> Dict[int, str]:
         """The translation of each sentence."""
