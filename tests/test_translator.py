@@ -1,5 +1,6 @@
 """caf_dkd_plugin.Translator says what the commands say."""
 
+import re
 import shlex
 
 import numpy as np
@@ -28,11 +29,16 @@ def lines(corpus, data_bin):
 
 
 @pytest.fixture(scope="module")
-def photographer(train, extract, tmp_path_factory):
-    """A model of features that a real backbone made, and their store: (checkpoint, store)."""
-    store = extract("--backbone mobilenet_v3_small --weights none --image-size 64")
+def photo_store(extract):
+    """The features that a real backbone made of the corpus's pictures."""
+    return extract("--backbone mobilenet_v3_small --weights none --image-size 64")
+
+
+@pytest.fixture(scope="module")
+def photographer(train, photo_store, tmp_path_factory):
+    """A model of `photo_store`: (checkpoint, store)."""
     folder = tmp_path_factory.mktemp("photographer")
-    return train(folder, "--image-h5", store, "--max-epoch", "3").last, store
+    return train(folder, "--image-h5", photo_store, "--max-epoch", "3").last, photo_store
 
 
 # -- the same as the commands ---------------------------------------------------------------------
@@ -173,40 +179,67 @@ def test_attention_is_the_models_map_of_each_sentence(translator, teacher, store
 # -- subwords -------------------------------------------------------------------------------------
 
 
-def test_subwords_are_cut_and_joined(train, fairseq, corpus, store, tmp_path):
-    text = corpus / "text"
+@pytest.fixture(scope="module")
+def subwords(train, fairseq, corpus, photo_store, tmp_path_factory):
+    """A folder as README.md has it: text/spm.model, data-bin, and the training in student."""
+    folder, text = tmp_path_factory.mktemp("subwords"), corpus / "text"
+    cut = folder / "text"
+    cut.mkdir()
     sentencepiece.SentencePieceTrainer.train(
         input=f"{text / 'train.en'},{text / 'train.de'}",
-        model_prefix=str(tmp_path / "spm"),
+        model_prefix=str(cut / "spm"),
         vocab_size=200,
         minloglevel=2,
     )
-    model = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "spm.model"))
+    model = sentencepiece.SentencePieceProcessor(model_file=str(cut / "spm.model"))
     for split in ("train", "valid", "test"):
         for lang in ("en", "de"):
             raw = (text / f"{split}.{lang}").read_text().splitlines()
             pieces = [" ".join(model.encode(line, out_type=str)) for line in raw]
-            (tmp_path / f"{split}.{lang}").write_text("\n".join(pieces) + "\n")
-    data = tmp_path / "bin"
-    prefixes = [f"--{split}pref={tmp_path / split}" for split in ("train", "valid", "test")]
+            (cut / f"{split}.{lang}").write_text("\n".join(pieces) + "\n")
+    data = folder / "data-bin"
+    prefixes = [f"--{split}pref={cut / split}" for split in ("train", "valid", "test")]
     fairseq("preprocess", "-s", "en", "-t", "de", "--destdir", data, *prefixes)
     for split in ("train", "valid", "test"):
         (data / f"{split}.images").write_text((text / f"{split}.images").read_text())
-    trained = train(tmp_path / "model", "--image-h5", store, "--max-epoch", "2", data=data)
+    train(folder / "student", "--image-h5", photo_store, "--max-epoch", "2", data=data)
+    return folder
+
+
+def test_subwords_are_cut_and_joined(subwords, fairseq, corpus, photo_store, tmp_path):
+    text, data = corpus / "text", subwords / "data-bin"
+    checkpoint, spm = subwords / "student" / "checkpoint_last.pt", subwords / "text" / "spm.model"
     options = shlex.split("--task multimodal_translation --beam 2 --max-len-b 20 --num-workers 0")
     (tmp_path / "list").write_text((text / "test.images").read_text())
     run = fairseq(
-        *("interactive", data, *options, "--path", trained.last, "--image-h5", store),
+        *("interactive", data, *options, "--path", checkpoint, "--image-h5", photo_store),
         *("--input", text / "test.en", "--image-list", tmp_path / "list", "--bpe", "sentencepiece"),
-        *("--sentencepiece-model", tmp_path / "spm.model"),
+        *("--sentencepiece-model", spm),
     )
     expected = [line.split("\t")[2] for line in run.out.splitlines() if line.startswith("D-")]
     translator = Translator.from_pretrained(
-        trained.last, sentencepiece_model=tmp_path / "spm.model", image_h5=store
+        checkpoint, sentencepiece_model=spm, image_h5=photo_store
     )
     images = (text / "test.images").read_text().splitlines()
     sentences = (text / "test.en").read_text().splitlines()
     assert list(texts(translator.translate(sentences, images, **SEARCH)).values()) == expected
+
+
+def test_the_lines_in_the_readme(subwords, root, corpus, monkeypatch, capsys):
+    [block] = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.DOTALL)
+    [photograph] = re.findall(r'"(photos/.*?)"', block)
+    (subwords / "photos").mkdir()
+    Image.open(corpus / "images" / "test_00000.png").save(subwords / photograph)
+    monkeypatch.chdir(subwords)
+    names = {}
+    exec(block, names)
+    translation = names["translation"]
+    tokens = translation.source_tokens
+    assert len(tokens) == translation.attention.shape[0] > 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"{translation.text} {translation.score}",
+        f"{tokens} {translation.attention.shape}",
+    ]
 
 
 # -- refusals -------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+import re
 from dataclasses import asdict, replace
 
 import h5py
@@ -43,6 +44,17 @@ def path(tmp_path):
 
 
 # What is written is read
+
+
+def test_the_lines_in_the_documentation(root, tmp_path, monkeypatch):
+    page = (root / "docs" / "image_store.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    rows = make_rows(5, (49, 512))
+    exec(block, {"ids": make_ids(5), "features": rows})
+    store = ImageStore("images.h5")
+    assert (store.description.backbone, store.description.layer) == ("resnet18", "grid")
+    np.testing.assert_array_equal(store.read(range(5)), rows)
 
 
 @pytest.mark.parametrize(
