@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -128,9 +129,19 @@ def test_other_options_are_refused(printed, run, coloured):
     assert "Loaded checkpoint" in said  # of the student without images, whose options are the same
 
 
-def test_further_flags_are_for_the_student_with_images(printed, run, coloured):
-    for name in ("student1", "text-only-student1"):
-        (coloured / "masked" / name).rename(coloured / "masked" / f"{name}-before")
+@pytest.fixture
+def put_aside(printed, coloured, tmp_path):
+    """Without the two students that go on, which are there again afterwards."""
+    folders = [coloured / "masked" / name for name in ("student1", "text-only-student1")]
+    for folder in folders:
+        shutil.move(folder, tmp_path / folder.name)
+    yield
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.move(tmp_path / folder.name, folder)
+
+
+def test_further_flags_are_for_the_student_with_images(put_aside, run, coloured):
     run(1, "--image-dropout", "0.1")
     commands = {
         name: (coloured / "masked" / name / "command").read_text()

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -199,18 +198,27 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(run, album, output, whole):
-    command = [sys.executable, str(SCRIPT), "--images", str(album), "--output", str(output)]
-    process = subprocess.Popen(
-        [*command, *BACKBONE, "--batch-size", "3", "--workers", "0"],
+    killed_at_the_second_batch = f"""
+import os, runpy, signal, sys
+sys.path.insert(0, {str(SCRIPT.parents[1])!r})
+from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
+calls, write = [], ImageStoreWriter.write
+def write_once(*args):
+    calls.append(args)
+    if len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(*args)
+ImageStoreWriter.write = write_once
+runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+"""
+    arguments = ["--images", str(album), "--output", str(output), *BACKBONE, "--batch-size", "3"]
+    ended = subprocess.run(
+        [sys.executable, "-c", killed_at_the_second_batch, *arguments, "--workers", "0"],
         env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        capture_output=True,
     )
-    while not partial_path(output).exists():  # killed as soon as there is something to go on with
-        assert process.poll() is None
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert partial_path(output).exists()
     assert not output.exists()
     with pytest.raises(ImageStoreError, match="its extraction was interrupted"):
         ImageStore(output)
