@@ -86,6 +86,22 @@ def test_it_translates_and_teaches(run, train, generate, store, tmp_path):
     assert student.run.logged("train_kd_loss")
 
 
+@pytest.mark.parametrize("option", ["--restore-file", "--init-from"])
+def test_it_can_be_trained_on(option, run, train, store, tmp_path):
+    """Without a learning rate nothing is learned, and what it went on from is seen."""
+    output = tmp_path / "average.pt"
+    assert command("--inputs", checkpoint(run, 2), checkpoint(run, 4), "--output", output) == 0
+    still = ("--image-h5", store, option, output, "--max-epoch", "2", "--lr")
+    begun, learned = (train(tmp_path / lr, *still, lr) for lr in ("0", "0.01"))
+    weights, others, expected = (
+        load_checkpoint(path)["model"] for path in (begun.last, learned.last, output)
+    )
+    assert weights.keys() == expected.keys()
+    for name, weight in expected.items():
+        assert torch.equal(weights[name], weight), name
+    assert any(not torch.equal(others[name], weight) for name, weight in expected.items())
+
+
 def test_models_of_stock_fairseq(stock, generate, tmp_path):
     output, text = tmp_path / "average.pt", ("--task", "translation")
     lstm = stock("lstm")
