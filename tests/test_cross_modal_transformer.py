@@ -10,6 +10,7 @@ import pytest
 import torch
 from fairseq_cli import hydra_train
 from hydra.core.global_hydra import GlobalHydra
+from weights import weights
 
 from caf_dkd_plugin import Translator
 from caf_dkd_plugin.__main__ import main
@@ -105,9 +106,7 @@ def test_it_teaches_and_is_taught(
     both = f"{teacher.best}:{trained.last}"
     student = train(tmp_path / "student", *SMALL, *images, *KD, "--teacher-path", both)
     assert student.run.logged("train_kd_loss")
-    assert not [
-        name for name in torch.load(student.last, weights_only=True)["model"] if "teach" in name
-    ]
+    assert not [name for name in weights(student.last) if "teach" in name]
     assert generate(student.last, *images).hypotheses()
 
 
@@ -168,8 +167,7 @@ def test_a_backbone_learns_inside_it(train, generate, pixel_store, backbone_opti
 
 def test_bf16_needs_no_tpu(train, generate, store, tmp_path):
     trained = train(tmp_path, *SMALL, "--image-h5", store, "--bf16")
-    weights = torch.load(trained.last, weights_only=True)["model"]
-    weight = weights["encoder.layers.0.fc1.weight"]
+    weight = weights(trained.last)["encoder.layers.0.fc1.weight"]
     assert torch.equal(weight, weight.bfloat16().float())
     assert generate(trained.last, "--image-h5", store).hypotheses()
 

@@ -20,6 +20,7 @@ from fairseq.logging import metrics
 from fairseq.trainer import Trainer
 from fairseq_cli import train as fairseq_train
 from omegaconf import OmegaConf
+from weights import weights
 
 from caf_dkd_plugin.criterions.kd_label_smoothed_cross_entropy import (
     KDLabelSmoothedCrossEntropyCriterion,
@@ -206,8 +207,8 @@ def test_an_installed_tpu_is_left_alone(flags, parse, monkeypatch):
 
 def test_fairseq_train_takes_bf16(train, generate, tmp_path):
     trained = train(tmp_path, "--arch", "cross_modal_rnn", "--bf16", "--max-epoch", "1")
-    weights = torch.load(trained.last, weights_only=True)["model"]
-    assert all(torch.equal(weight, weight.bfloat16().float()) for weight in weights.values())
+    for weight in weights(trained.last).values():
+        assert torch.equal(weight, weight.bfloat16().float())
     assert "\nH-" in generate(trained.last).out
 
 

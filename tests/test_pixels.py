@@ -8,6 +8,7 @@ import torch
 import torchvision
 from fairseq import checkpoint_utils, tasks
 from fairseq.optim.fp16_optimizer import FP16Optimizer
+from weights import assert_same_weights, weights
 
 from caf_dkd_plugin.data.image_store import ImageStore
 from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
@@ -31,10 +32,6 @@ def finetuned(train, options, tmp_path_factory):
         *("--image-finetune-from", LAST, "--image-lr-factor", "0.5"),
         *("--max-epoch", "2", "--image-dropout", "0.3"),
     )
-
-
-def weights(checkpoint):
-    return torch.load(checkpoint, weights_only=True)["model"]
 
 
 def backbone_weights(checkpoint):
@@ -200,7 +197,7 @@ def test_the_files_of_the_beginning_are_not_needed_to_go_on(train, pixel_store, 
     text.last.unlink()
     halves = train(tmp_path / "halves", *options, "--max-epoch", "2")
     assert "so --init-from is not read" in halves.run.log
-    assert all(torch.equal(w, weights(whole.last)[n]) for n, w in weights(halves.last).items())
+    assert_same_weights(halves.last, whole.last)
     settings = torch.load(halves.last, weights_only=True)["cfg"]["model"]
     assert settings["image_backbone_weights"] == str(tmp_path / "weights.pth")
     with pytest.raises(ValueError, match=r"--init-from .* does not exist"):
@@ -222,10 +219,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(finetuned, train, option
     more = ("--image-finetune-from", LAST, "--image-lr-factor", "0.5", "--image-dropout", "0.3")
     train(tmp_path, *options, *more)
     resumed = train(tmp_path, *options, *more, "--max-epoch", "2")
-    one, other = weights(resumed.last), weights(finetuned.last)
-    assert one.keys() == other.keys()
-    for name in one:
-        assert torch.equal(one[name], other[name]), name
+    assert_same_weights(resumed.last, finetuned.last)
 
 
 def test_pixels_teach_and_learn_with_distillation(train, finetuned, options, tmp_path):

@@ -1,7 +1,7 @@
 """The schedule of lambda in the real training."""
 
 import pytest
-import torch
+from weights import assert_same_weights
 
 KD = ("--criterion", "kd_label_smoothed_cross_entropy")
 
@@ -13,10 +13,6 @@ def schedule(start, end, updates):
     )
 
 
-def weights(trained):
-    return torch.load(trained.last, map_location="cpu", weights_only=True)["model"]
-
-
 def test_a_resumed_training_goes_on_where_the_schedule_was(train, store, teacher, tmp_path):
     """Stopped in the middle of an epoch and of the schedule; each epoch has 8 updates."""
     options = ("--image-h5", store, *KD, "--teacher-path", teacher.best, "--max-epoch", "3")
@@ -25,9 +21,7 @@ def test_a_resumed_training_goes_on_where_the_schedule_was(train, store, teacher
     train(tmp_path / "parts", *options, "--max-update", "11")
     resumed = train(tmp_path / "parts", *options)
     assert "Loaded checkpoint" in resumed.run.log
-    expected, found = weights(whole), weights(resumed)
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+    assert_same_weights(resumed.last, whole.last)
     lambdas = [0.2 + 0.6 * min(update / 20, 1) for update in range(24)]
     assert whole.run.logged("kd_lambda") == pytest.approx(lambdas, abs=1e-4)
     assert resumed.run.logged("kd_lambda") == pytest.approx(lambdas[11:], abs=1e-4)

@@ -1,7 +1,6 @@
 """The real script on small texts: what is masked, what stays, what is written, every error message."""
 
 import errno
-import gzip
 import json
 import os
 import re
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
+from text_lines import read_lines, write_lines
 
 from caf_dkd_plugin.evaluation.masked_words import read_masked_words, right_words
 
@@ -31,16 +31,6 @@ SENTENCES = {
 }
 MASKED = ["red", "Red", "Blue", "redhead", "black", "white", "Reddish", "green", "yellow"]
 IMAGES = ["1.jpg", "2.jpg", "", "4.jpg", "5.jpg"]
-
-
-def write_lines(path, lines):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = "".join(f"{line}\n" for line in lines).encode("utf-8")
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
-
-
-def read(path):
-    return path.read_bytes().decode("utf-8").split("\n")[:-1]
 
 
 @pytest.fixture
@@ -112,14 +102,14 @@ class TestRoot:
         code, printed, _ = run("--root", root, "--mask", "colours")
         assert code == 0
         for split in ("train", "val", "test_2016_flickr"):
-            masked = read(output / "text" / f"{split}.en")
+            masked = read_lines(output / "text" / f"{split}.en")
             assert len(masked) == len(SENTENCES["en"])
             assert sum(line.count("vvv") for line in masked) == len(MASKED)
             for lang in ("de", "fr"):
                 before, after = (folder / "text" / f"{split}.{lang}" for folder in (root, output))
                 assert before.exists() == after.exists()
                 assert not after.exists() or before.read_bytes() == after.read_bytes()
-            assert read(output / "text" / f"{split}.images") == IMAGES
+            assert read_lines(output / "text" / f"{split}.images") == IMAGES
         assert (output / "images" / "1.jpg").is_file()
         assert "absent, left out: val_images (no en and no de)" in printed
 
@@ -133,13 +123,13 @@ class TestRoot:
 
     def test_the_tables(self, run, root, output):
         _, printed, _ = run("--root", root, "--mask", "colours")
-        header, *rows = read(output / "splits.tsv")
+        header, *rows = read_lines(output / "splits.tsv")
         assert header.split("\t") == [
             "split", "lines", "masked_lines", "masked_words", "scorable_words", "percent",
         ]  # fmt: skip
         assert rows[0].split("\t") == ["train", "5", "4", "9", "5", "55.6"]
         assert re.search(r"^train +5 +4 +9 +5 +55.6$", printed, re.MULTILINE)
-        concepts = dict(row.split("\t", 1) for row in read(output / "concepts.tsv"))
+        concepts = dict(row.split("\t", 1) for row in read_lines(output / "concepts.tsv"))
         assert concepts["red"] == "rot\t12\t3\t25.0"
         assert concepts["pink"] == "rosa\t0\t0\t-"
 
@@ -149,8 +139,8 @@ class TestRoot:
             write_lines(task / "raw" / f"train.{lang}.gz", SENTENCES[lang])
         write_lines(task / "image_splits" / "train.txt", [f"{name}#3" for name in IMAGES])
         assert run("--root", tmp_path / "official", "--mask", "colours")[0] == 0
-        assert read(output / "text" / "train.de") == SENTENCES["de"]
-        assert read(output / "text" / "train.images") == IMAGES
+        assert read_lines(output / "text" / "train.de") == SENTENCES["de"]
+        assert read_lines(output / "text" / "train.images") == IMAGES
         assert not (output / "images").exists()
 
     def test_two_commands_lead_to_binarised_text(
@@ -169,7 +159,7 @@ class TestRoot:
         words = ["--root", output, *pair, "--output", given]
         words += ["--sentencepiece", tmp_path / "plain" / "sentencepiece.model"]
         assert prepare_multi30k.main([str(word) for word in words]) == 0
-        header, *rows = [row.split("\t") for row in read(given / "splits.tsv")]
+        header, *rows = [row.split("\t") for row in read_lines(given / "splits.tsv")]
         assert {row[header.index("unknown_en")] for row in rows} == {"0"}
 
 
@@ -180,9 +170,11 @@ class TestOtherText:
 
     def test_files_by_their_prefixes(self, run, texts, output):
         assert run("--text", *texts, "--mask", "colours")[0] == 0
-        assert sum(line.count("vvv") for line in read(output / "text" / "val.en")) == len(MASKED)
-        assert read(output / "text" / "train.de") == SENTENCES["de"]
-        assert read(output / "text" / "train.images") == IMAGES
+        assert sum(line.count("vvv") for line in read_lines(output / "text" / "val.en")) == len(
+            MASKED
+        )
+        assert read_lines(output / "text" / "train.de") == SENTENCES["de"]
+        assert read_lines(output / "text" / "train.images") == IMAGES
         assert len(read_masked_words(output / "text" / "val.masked.jsonl", 5)[0]) == 1
 
     def test_a_list_of_ones_own_for_other_languages(self, run, tmp_path, output):
@@ -201,15 +193,15 @@ class TestOtherText:
         assert code == 1
         assert errors == "error: --placeholder '[M]' is not one word of letters and digits\n"
         assert run(*options[:-1], "MASK", languages=("it", "es"))[0] == 0
-        assert read(output / "text" / "a.it") == ["Una MASK MASK."]
-        assert json.loads(read(output / "text" / "a.masked.jsonl")[0])["masked"] == [
+        assert read_lines(output / "text" / "a.it") == ["Una MASK MASK."]
+        assert json.loads(read_lines(output / "text" / "a.masked.jsonl")[0])["masked"] == [
             {"source": "barca", "target": ["barco"]},
             {"source": "rossa", "target": ["rojo", "roja"]},
         ]
 
     def test_lists_together(self, run, texts, output):
         run("--text", *texts, "--mask", "colours", "people")
-        assert read(output / "text" / "val.en")[4] == "Two vvv in vvv."
+        assert read_lines(output / "text" / "val.en")[4] == "Two vvv in vvv."
 
     def test_what_does_not_belong_together(self, run, root, texts):
         write_lines(root / "text" / "train.de", SENTENCES["de"][1:])
@@ -269,7 +261,7 @@ class TestOnceMore:
         assert code == 1
         assert "was prepared from something else (other inputs_sha256)" in errors
         assert run("--root", root, "--mask", "people", "--overwrite")[0] == 0
-        assert read(output / "text" / "train.en")[4] == "Two vvv in yellow."
+        assert read_lines(output / "text" / "train.en")[4] == "Two vvv in yellow."
 
     @pytest.mark.parametrize("fails", ["replace", "write_text"])
     def test_what_cannot_be_put_in_place_leaves_the_earlier_files(
@@ -293,7 +285,7 @@ class TestOnceMore:
             code, _, errors = run("--root", root, "--mask", "people", "--overwrite")
         assert code == 1
         assert errors.endswith(". Give another place.\n")
-        assert read(output / "text" / "train.en")[4] == "Two girls in vvv."
+        assert read_lines(output / "text" / "train.en")[4] == "Two girls in vvv."
         assert "Nothing to do" in run("--root", root, "--mask", "colours")[1]
 
     @pytest.mark.parametrize("record", [b"", b"\xff", b"[]", b"{}", b'{"files": {"exclude": []}}'])
@@ -334,7 +326,7 @@ class TestOtherFileSystems:
         monkeypatch.setattr(Path, "replace", replace)
         assert run("--root", root, "--mask", "colours")[0] == 0
         assert output.is_symlink()
-        assert read(disk / "folder" / "text" / "train.en")[4] == "Two girls in vvv."
+        assert read_lines(disk / "folder" / "text" / "train.en")[4] == "Two girls in vvv."
         assert [path.name for path in disk.iterdir()] == ["folder"]
 
     def test_a_mount_point_is_refused_before_the_work(self, run, root, output, monkeypatch):

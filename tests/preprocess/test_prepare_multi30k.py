@@ -1,7 +1,6 @@
 """The real script on tiny releases of both layouts: what it writes, and every error message."""
 
 import errno
-import gzip
 import json
 import os
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import sentencepiece
 from fairseq.data import Dictionary, data_utils
+from text_lines import write_lines
 
 from caf_dkd_plugin.data.image_ids import read_image_ids
 
@@ -51,12 +51,6 @@ def sentences(split, lang):
 
 def image_ids(split):
     return [f"{split}_{number}.jpg" for number in range(LINES[split])]
-
-
-def write_lines(path, lines):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = "".join(f"{line}\n" for line in lines).encode("utf-8")
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
 @pytest.fixture

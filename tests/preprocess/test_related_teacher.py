@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from fairseq import checkpoint_utils, tasks
+from weights import assert_same_weights
 
 KD = ("--criterion", "kd_label_smoothed_cross_entropy", "--kd-lambda", "0.3")
 RELATED = ("--teacher-source-lang", "fr")
@@ -62,13 +63,7 @@ def teachers(train, french, store, stock_options, tmp_path_factory):
     }
 
 
-def weights(trained):
-    return torch.load(trained.last, weights_only=True)["model"]
-
-
-def assert_close(one, other):
-    for name, weight in weights(one).items():
-        torch.testing.assert_close(weight, weights(other)[name], rtol=1e-3, atol=1e-5)
+CLOSE = {"rtol": 1e-3, "atol": 1e-5}
 
 
 # -- what it says ---------------------------------------------------------------------------------
@@ -131,7 +126,7 @@ def test_the_students_own_language_as_a_third_one_changes_nothing(
     found = train(tmp_path / "found", *options, *third, data=folder)
     expected = train(tmp_path / "expected", *options, "--teacher-path", own.last)
     assert found.run.logged("train_kd_loss") == expected.run.logged("train_kd_loss")
-    assert_close(found, expected)
+    assert_same_weights(found.last, expected.last, **CLOSE)
 
 
 # -- learning from it -----------------------------------------------------------------------------
@@ -162,14 +157,14 @@ def test_live_and_cached_students_are_the_same_and_do_without_it_later(
     whole = train(tmp_path / "whole", *options, *live, "--max-epoch", "2", data=three_sided)
     train(tmp_path / "halves", *options, *live, data=three_sided)
     halves = train(tmp_path / "halves", *options, *live, "--max-epoch", "2", data=three_sided)
-    assert all(torch.equal(w, weights(whole)[key]) for key, w in weights(halves).items())
+    assert_same_weights(halves.last, whole.last)
 
     cached = ("--teacher-cache", cache(name, "--topk", "136"))
     found = train(tmp_path / "cached", *options, *cached, "--max-epoch", "2", data=three_sided)
     np.testing.assert_allclose(
         found.run.logged("train_kd_loss"), whole.run.logged("train_kd_loss"), atol=1e-3
     )
-    assert_close(found, whole)
+    assert_same_weights(found.last, whole.last, **CLOSE)
 
     Path(copy).unlink()
     (tmp_path / "cache.h5").unlink()
@@ -191,7 +186,8 @@ def test_it_follows_shards_and_upsampling(
         tmp_path / "live", *options, *RELATED, "--teacher-path", teachers["lstm"], data=data
     )
     path = cache("lstm", "--topk", "136", data=data)
-    assert_close(train(tmp_path / "cached", *options, "--teacher-cache", path, data=data), live)
+    cached = train(tmp_path / "cached", *options, "--teacher-cache", path, data=data)
+    assert_same_weights(cached.last, live.last, **CLOSE)
 
 
 # -- refusals -------------------------------------------------------------------------------------

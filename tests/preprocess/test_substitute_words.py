@@ -5,6 +5,7 @@ import re
 from collections import Counter
 
 import pytest
+from text_lines import read_lines, write_lines
 
 TEXT = [
     "A small-town dog runs.",
@@ -29,15 +30,6 @@ MADE = [
 EVERY_SCRIPT = [
     "naïve", "cafe\u0301s", "Fahrräder", "собака", "हिन्दी", "l'homme", "it\u2019s", "T-shirt",
 ]  # fmt: skip
-
-
-def write_lines(path, lines):
-    path.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8"))
-    return path
-
-
-def read(path):
-    return path.read_bytes().decode("utf-8").split("\n")[:-1]
 
 
 @pytest.fixture
@@ -116,7 +108,7 @@ class TestSentence:
 class TestFile:
     def test_sentences_are_new_and_those_left_out_are_counted(self, run, output):
         code, said, _ = run("--copies", 40)
-        lines = read(output)
+        lines = read_lines(output)
         assert code == 0
         assert len(set(lines)) == len(lines)
         assert set(lines).isdisjoint(TEXT)
@@ -128,21 +120,21 @@ class TestFile:
 
     def test_the_same_bytes_again_and_on_every_python(self, run, output):
         run("--copies", 3)
-        assert read(output) == MADE
+        assert read_lines(output) == MADE
         assert run("--copies", 3)[0] == 0
-        assert read(output) == MADE
+        assert read_lines(output) == MADE
 
     def test_a_seed_of_its_own(self, run, output):
         run("--copies", 3)
-        first = read(output)
+        first = read_lines(output)
         assert run("--copies", 3, "--seed", 2, "--overwrite")[0] == 0
-        assert read(output) != first
+        assert read_lines(output) != first
 
     def test_more_copies_go_on_where_fewer_end(self, run, output):
         run("--copies", 2)
-        fewer = read(output)
+        fewer = read_lines(output)
         run("--copies", 4, "--overwrite")
-        assert read(output)[: len(fewer)] == fewer
+        assert read_lines(output)[: len(fewer)] == fewer
 
     def test_another_output_is_not_replaced_unasked(self, run, output):
         output.write_text("mine\n")
