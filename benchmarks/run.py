@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Tuple
 
 if __name__ == "__main__":
     import start  # noqa: F401
@@ -41,8 +41,8 @@ SHOWN = 2000
 """characters of what a program that failed has said"""
 
 
-def run_all(programs: Sequence[str], quick: bool) -> Optional[Found]:
-    """The rows of all programs, each in a process of its own; None if one of them failed."""
+def run_all(programs: Sequence[str], quick: bool) -> Tuple[Found, bool]:
+    """The rows of all programs that did not fail, each in a process of its own; whether all ran."""
     found: Found = []
     failed = False
     with tempfile.TemporaryDirectory(prefix="caf-dkd-bench-") as scratch:
@@ -60,10 +60,7 @@ def run_all(programs: Sequence[str], quick: bool) -> Optional[Found]:
             entries = json.loads(path.read_text(encoding="utf-8"))
             found += map(Row.from_json, entries["rows"])
             found += [Skipped(**entry) for entry in entries["skipped"]]
-    if failed:
-        report(found, None)
-        return None
-    return found
+    return found, not failed
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -76,12 +73,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     unknown = sorted(set(args.programs) - set(PROGRAMS))
     if unknown:
         parser.error(f"there is no {', '.join(unknown)}; choose from {', '.join(PROGRAMS)}")
-    found = run_all(args.programs or PROGRAMS, args.quick)
-    if found is None:
-        return 1
-    everything = not args.programs and not args.quick
+    found, all_ran = run_all(args.programs or PROGRAMS, args.quick)
+    everything = all_ran and not args.programs and not args.quick
     report(found, args.json or (RESULTS if everything else None))
-    return 0
+    return 0 if all_ran else 1
 
 
 if __name__ == "__main__":

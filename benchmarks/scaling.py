@@ -8,6 +8,7 @@ Without --plot each quantity is doubled once; with it, several times, and drawn.
 import statistics
 import sys
 from functools import partial
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional
@@ -29,6 +30,8 @@ from program import options_of, run_program
 from rounds import Side, cpu_clock, interleaved, speed
 from rows import Bound, Found, Required, Row
 from sizes import Sizes
+
+from caf_dkd_plugin.command_line import destination_problems
 
 DOUBLED = Required(Bound.AT_MOST, 2.1)
 """nothing grows faster than in proportion, give or take the noise"""
@@ -168,4 +171,10 @@ if __name__ == "__main__":
     parser = options_of(__doc__)
     parser.add_argument("--plot", metavar="FILE", type=Path, help="measure more points, and draw")
     args = parser.parse_args()
+    if args.plot is not None:  # before minutes of measuring
+        problems = destination_problems("--plot", args.plot)
+        if find_spec("matplotlib") is None:
+            problems.append("--plot needs matplotlib: pip install matplotlib")
+        if problems:
+            parser.error("; ".join(problems))
     sys.exit(run_program(args, partial(measure, plot=args.plot)))

@@ -37,11 +37,14 @@ def load_models(
         "image_list": None,
         "image_list_weights": None,
         "eval_bleu": False,
+        "required_seq_len_multiple": 1,  # these two pad every sentence, for training on a TPU
+        "num_batch_buckets": 0,
     }
     if data is not None:
         overrides["data"] = os.fspath(data)
     models, _, task = checkpoint_utils.load_model_ensemble_and_task(paths, overrides)
     _check_together(paths, models)
+    task.check_images_are_read()
     store = task.image_store()
     if store is not None:
         task.trained_images.check(store)

@@ -30,6 +30,11 @@ from .distillation.teacher import reads_images
 from .tasks.multimodal_translation import MultimodalTranslationTask
 from .trained_models import load_models
 
+ONLY_COMMANDS = {
+    *("nbest", "no_early_stop", "prefix_size", "print_alignment", "print_step", "replace_unk"),
+    *("retain_dropout", "retain_dropout_modules", "sacrebleu", "score_reference"),
+}
+"""of fairseq's options of generation, those that its commands act on, not what translates for them"""
 SentenceImage = Union[None, str, "os.PathLike[str]", Image.Image]
 """the id of an image of the store, the path of a photograph, an open picture, or no image"""
 
@@ -120,11 +125,16 @@ class Translator:
                 ``lenpen=0.8`` or ``max_len_b=50``.
 
         Raises:
-            ValueError: a text instead of a list of them, not as many images as sentences, images
-                for a model that reads none, images that are not there, sentences that are too long;
-                the last three all at once, one a line.
+            ValueError: options that only fairseq's commands act on, a text instead of a list of them, not
+                as many images as sentences, images for a model that reads none, images that are not
+                there, sentences that are too long; the last three all at once, one a line.
             TypeError: fairseq has no such option of generation.
         """
+        without_effect = sorted(ONLY_COMMANDS & generation.keys())
+        if without_effect:
+            raise ValueError(
+                f"{', '.join(without_effect)}: only fairseq's commands act on that; leave it out"
+            )
         if isinstance(sentences, str):
             raise ValueError("translate takes a list of sentences: put the one into brackets")
         images = [None] * len(sentences) if images is None else list(images)

@@ -142,10 +142,11 @@ def test_weights_that_mean_something_else_are_refused(
     with pytest.raises(ValueError, match="has encoder_attention_heads 2, this model 4") as error:
         train(tmp_path, *same_sizes, *start, *other)
     assert "has activation_fn relu, this model gelu" in str(error.value)
-    unscaled = (*stock_options["transformer"], "--no-scale-embedding")
-    theirs = train(tmp_path / "theirs", *unscaled).last
-    with pytest.raises(ValueError, match="was trained with --no-scale-embedding, which this model"):
+    only_theirs = ["--no-scale-embedding", "--decoder-learned-pos", "--layernorm-embedding"]
+    theirs = train(tmp_path / "theirs", *stock_options["transformer"], *only_theirs).last
+    with pytest.raises(ValueError, match="was trained with --no-scale-embedding, which") as error:
         train(tmp_path, *same_sizes, "--init-from", theirs)
+    assert all(f"was trained with {option}, which" in str(error.value) for option in only_theirs)
     message = "has the architecture cross_modal_transformer; a cross_modal_rnn can start from a"
     with pytest.raises(ValueError, match=message):
         train(tmp_path, "--init-from", text_only.last)

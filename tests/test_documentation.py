@@ -277,7 +277,7 @@ def defaults(load_script):
         ("docs/teachers.md", "topk", r"wrote teacher\.h5: .* the best (\d+) of"),
         ("docs/teachers.md", "tail_rank", r"wrote teacher\.h5: .* the others in (\d+) numbers"),
         ("README.md", "derangements", r"with wrong ones \((\w+) seeded derangements"),
-        ("README.md", "mapped", r"at most (\d+) MiB of it are mapped"),
+        ("README.md", "mapped", r"at most (\d+) MiB of each of its files are mapped"),
         ("docs/speed.md", "mapped", r"Stores larger than (\d+) MiB are not mapped"),
     ],
 )

@@ -153,6 +153,19 @@ def test_a_text_only_model_may_stand_beside_one_with_images(photographer, train,
     np.testing.assert_allclose(found[0].attention, found[1].attention)
 
 
+def test_a_text_only_model_may_stand_beside_one_that_reads_a_store(
+    teacher, store, train, generate, lines, tmp_path
+):
+    text = train(tmp_path).last
+    for pair in ((teacher.best, text), (text, teacher.best)):
+        paths = ":".join(map(str, pair))
+        expected = generate(paths, "--image-h5", store)
+        found = Translator.from_pretrained(paths, image_h5=store).translate(*lines, **SEARCH)
+        assert texts(found) == expected.hypotheses()
+        blind = Translator.from_pretrained(paths).translate(lines[0], **SEARCH)
+        assert [t.score for t in found] != [t.score for t in blind]
+
+
 # -- attention ------------------------------------------------------------------------------------
 
 
@@ -243,6 +256,11 @@ def test_the_lines_in_the_readme(subwords, root, corpus, monkeypatch, capsys):
 
 
 # -- refusals -------------------------------------------------------------------------------------
+
+
+def test_options_that_would_change_nothing_are_refused(translator):
+    with pytest.raises(ValueError, match="nbest, replace_unk: only fairseq's commands act on that"):
+        translator.translate(["a man"], replace_unk="x", nbest=3, lenpen=2)
 
 
 def test_as_many_images_as_sentences(translator):

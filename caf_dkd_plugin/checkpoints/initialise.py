@@ -39,7 +39,14 @@ NOT_IN_THE_SHAPES = {
     ),
 }
 """settings without which the weights mean something else"""
-ONLY_FAIRSEQS = ("no_scale_embedding", "no_token_positional_embeddings")
+ONLY_FAIRSEQS = (
+    "no_scale_embedding",
+    "no_token_positional_embeddings",
+    "encoder_learned_pos",
+    "decoder_learned_pos",
+    "layernorm_embedding",
+    "cross_self_attention",
+)
 """settings of fairseq's Transformer that a cross_modal_transformer does not have"""
 COPIES = r"encoder\.layers\.\d+\.(in_proj|out_proj|fc1|fc2)_(weight|bias)"
 """what fairseq 0.12.2's Transformer has twice"""

@@ -13,6 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from ..data.pictures import load_picture
 from .outputs import PIECE
 
+CONTINUED = "@@"
+"""with which subword-nmt ends a piece that is not a word's last"""
 PANEL_SIZE = 224
 """width and height in pixels of each copy of the picture"""
 CAPTION_HEIGHT = 22
@@ -94,21 +96,25 @@ def heading(text: str, width: int) -> Image.Image:
 
 
 def whole_words(pieces: Sequence[str], attention: np.ndarray) -> Tuple[List[str], np.ndarray]:
-    """Join sentencepiece's pieces into words, whose attention is the mean of their pieces'.
+    """Join pieces into words, whose attention is the mean of their pieces'.
 
     Args:
-        pieces: S source tokens; of pieces, a word's first one begins with "▁". Where none does, they
-            are words already.
+        pieces: S source tokens. Of sentencepiece's a word's first one begins with "▁", of subword-nmt's
+            all but a word's last one end with "@@". Where none does, they are words already.
         attention: (S, R).
 
     Returns:
         the W words and their attention (W, R).
     """
-    if not any(piece.startswith(PIECE) for piece in pieces):
-        return list(pieces), attention
-    starts = [place for place, piece in enumerate(pieces) if place == 0 or piece[0] == PIECE]
+    if any(piece.startswith(PIECE) for piece in pieces):
+        begins = [piece.startswith(PIECE) for piece in pieces]
+        bare = [piece.lstrip(PIECE) for piece in pieces]
+    else:
+        begins = [True, *(not piece.endswith(CONTINUED) for piece in pieces[:-1])]
+        bare = [piece.removesuffix(CONTINUED) for piece in pieces]
+    starts = [place for place, begin in enumerate(begins) if place == 0 or begin]
     ends = [*starts[1:], len(pieces)]
-    words = ["".join(pieces[a:b]).lstrip(PIECE) for a, b in zip(starts, ends)]
+    words = ["".join(bare[a:b]) for a, b in zip(starts, ends)]
     return words, np.stack([attention[a:b].mean(axis=0) for a, b in zip(starts, ends)])
 
 

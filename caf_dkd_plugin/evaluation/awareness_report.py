@@ -67,7 +67,7 @@ def _bleu(
     scores = translations.map(lambda lines: score(lines, [references], lang)["bleu"])
 
     def p(baseline: List[str]) -> float:
-        return paired_bootstrap(baseline, translations.right, [references])["bleu"]
+        return paired_bootstrap(baseline, translations.right, [references], lang)["bleu"]
 
     values = scores.map(lambda found: found.value)
     return {

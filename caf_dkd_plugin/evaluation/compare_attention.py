@@ -20,6 +20,8 @@ from fairseq import utils
 from fairseq.data import FairseqDataset
 
 from ..command_line import destination_problems, positive
+from ..data.multimodal_dataset import MultimodalDataset
+from ..data.split_images import NO_IMAGE
 from ..distillation.aligners import row_divergence
 from ..problems import noted
 from ..trained_models import load_models
@@ -36,6 +38,13 @@ class Model(NamedTuple):
     model: torch.nn.Module
     pairs: FairseqDataset
     device: torch.device
+
+    @property
+    def with_image(self) -> Optional[int]:
+        """Number of the sentences whose image is in the store; None: it reads none."""
+        if not isinstance(self.pairs, MultimodalDataset):
+            return None
+        return int((self.pairs.rows != NO_IMAGE).sum())
 
     @torch.no_grad()
     def attention(self, places: Sequence[int]) -> Attention:
@@ -57,7 +66,7 @@ def load(path: str, data: str, split: str, image_h5: Optional[str], device: torc
     """Load a model, and a split of DATA for it.
 
     Raises:
-        ValueError: it cannot be used, is an ensemble, gives no maps, or needs images that are not there.
+        ValueError: it cannot be used, is an ensemble, gives no maps, or needs images of which none is there.
     """
     models, task = load_models(path, data)
     if len(models) > 1:
@@ -71,7 +80,13 @@ def load(path: str, data: str, split: str, image_h5: Optional[str], device: torc
             raise ValueError(f"{path} reads images: give their store with --image-h5")
         models, task = load_models(path, data, image_h5)
     task.load_dataset(split)
-    return Model(path, models[0].eval().to(device), task.dataset(split), device)
+    loaded = Model(path, models[0].eval().to(device), task.dataset(split), device)
+    if loaded.with_image == 0:
+        raise ValueError(
+            f"{path} reads images, and {image_h5} has that of none of the {len(loaded.pairs)} sentences of "
+            f"{split}"
+        )
+    return loaded
 
 
 def batches(pairs: FairseqDataset, max_tokens: int) -> Iterator[List[int]]:
@@ -130,13 +145,16 @@ def measure(args: argparse.Namespace) -> Dict[str, Any]:
         "data": args.data,
         "split": args.gen_subset,
         "sentences": len(teacher.pairs),
+        "with_image": teacher.with_image,
         "models": {model.path: compare(teacher, model, args.max_tokens) for model in models},
     }
 
 
 def table(found: Dict[str, Any]) -> str:
     """The figures for people."""
-    lines = []
+    lines = [f"{found['split']}: {found['sentences']:,} sentences"]
+    if found["with_image"] is not None:
+        lines[0] += f", {found['with_image']:,} of them with an image"
     for path, families in found["models"].items():
         lines.append(path)
         lines += [

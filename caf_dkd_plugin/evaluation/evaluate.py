@@ -127,7 +127,7 @@ def evaluate(
             for metric in REPORTED
         }
     for name, pair in tqdm(pairs, desc="bootstrap", unit="pair", leave=False, disable=None):
-        for metric, p in paired_bootstrap(*pair, references).items():
+        for metric, p in paired_bootstrap(*pair, references, lang).items():
             report["comparisons"][name][metric]["p"].append(p)
     report["versions"] = {
         package: importlib.metadata.version(package) for package in ("sacrebleu", "sacremoses")

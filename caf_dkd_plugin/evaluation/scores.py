@@ -38,13 +38,15 @@ def score(
     Args:
         hypotheses: N lines, detokenised and cased.
         references: one or more lists of N lines, as written.
-        lang: code of the target language, such as "de", for Moses' tokeniser.
+        lang: code of the target language, such as "de": sacreBLEU has a tokeniser of its own for
+            Chinese, Japanese and Korean, and Moses' has its rules.
 
     Returns:
         `bleu`, `chrf` and `tokenised_bleu`.
 
     Raises:
-        ValueError: the lists are of unequal length; both numbers are named.
+        ValueError: the lists are of unequal length; both numbers are named. Or sacreBLEU lacks what the
+            language needs.
     """
     for number, lines in enumerate(references, 1):
         if len(lines) != len(hypotheses):
@@ -52,7 +54,7 @@ def score(
                 f"{len(hypotheses)} hypotheses and {len(lines)} lines in references {number}: they "
                 "must be the same sentences"
             )
-    metrics = _metrics()
+    metrics = _metrics(lang)
     found = {name: _score(metrics[name], hypotheses, references) for name in REPORTED}
     tokenised = [tokenise(lines, lang) for lines in (hypotheses, *references)]
     plain = BLEU(tokenize="none", smooth_method="none", force=True)  # as multi-bleu.perl counts
@@ -62,7 +64,7 @@ def score(
 
 
 def paired_bootstrap(
-    baseline: Sequence[str], system: Sequence[str], references: Sequence[Sequence[str]]
+    baseline: Sequence[str], system: Sequence[str], references: Sequence[Sequence[str]], lang: str
 ) -> Dict[str, float]:
     """How likely a difference as large as that of two systems is by chance.
 
@@ -71,18 +73,19 @@ def paired_bootstrap(
     Args:
         baseline, system: the N lines of each.
         references: one or more lists of N lines.
+        lang: code of the target language.
 
     Returns:
         p for `bleu` and `chrf`; 1 where the scores are equal, of which sacreBLEU itself says 0.001.
 
     Raises:
-        ValueError: the lists are of unequal length.
+        ValueError: the lists are of unequal length, or sacreBLEU lacks what the language needs.
     """
     sizes = {len(lines) for lines in (baseline, system, *references)}
     if len(sizes) > 1:
         raise ValueError(f"lists of {sorted(sizes)} lines cannot be compared")
     systems = [("baseline", list(baseline)), ("system", list(system))]
-    test = PairedTest(systems, _metrics(), [list(lines) for lines in references], "bs", SAMPLES)
+    test = PairedTest(systems, _metrics(lang), [list(lines) for lines in references], "bs", SAMPLES)
     _, results = test()
     by_name = {name.lower().rstrip("0123456789"): column for name, column in results.items()}
     found = {}
@@ -116,8 +119,12 @@ def tokenise_signature(lang: str) -> str:
     return f"moses:{rules}.lowercase.normalize"
 
 
-def _metrics() -> Mapping[str, Metric]:
-    return {"bleu": BLEU(), "chrf": CHRF()}
+def _metrics(lang: str) -> Mapping[str, Metric]:
+    try:
+        bleu = BLEU(trg_lang=lang)
+    except RuntimeError as error:  # says what to install
+        raise ValueError(f"BLEU of {lang}: {' '.join(str(error).split())}") from error
+    return {"bleu": bleu, "chrf": CHRF()}
 
 
 def _score(metric: Metric, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Score:

@@ -134,10 +134,7 @@ class Results:
 
         What is known stays, as long as the JSONs are of the translations that were compared.
         """
-        path = self._folder / COMPARISONS
-        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        there = [read_result(one) for one in self._folder.glob("*.json") if one != path]
-        found = {_key(entry): entry for entry in current(known, list(filter(is_result, there)))}
+        found, new = self._current(self._written_comparisons()), {}
         models = {(m.size, m.seed, m.arm): m for m in self._inputs.grid.students}
         for size, seed in dict.fromkeys((m.size, m.seed) for m in self._inputs.grid.students):
             for baseline, system in COMPARED:
@@ -156,14 +153,25 @@ class Results:
                     if found.get(_key(entry), {}).get("hypotheses_sha256") == hashes:
                         continue
                     entry.update(self._difference(pair, name), hypotheses_sha256=hashes)
-                    found[_key(entry)] = entry
+                    new[_key(entry)] = entry
+        written = self._written_comparisons()  # another experiment may have written its own since
+        found = {**self._current(written), **new}
         ordered = [found[key] for key in sorted(found)]
-        if ordered != known:
-            write_json(path, ordered)
+        if ordered != written:
+            write_json(self._folder / COMPARISONS, ordered)
+
+    def _written_comparisons(self) -> List[Dict[str, object]]:
+        path = self._folder / COMPARISONS
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+    def _current(self, comparisons: List[Dict[str, object]]) -> Dict[tuple, Dict[str, object]]:
+        """Those whose JSONs are of the translations that were compared, by what they compare."""
+        there = map(read_result, self._folder.glob("*.json"))
+        return {_key(entry): entry for entry in current(comparisons, [*filter(is_result, there)])}
 
     def _difference(self, pair: List[Model], name: str) -> Dict[str, object]:
         references = [self._references(name)]
-        p = paired_bootstrap(*(self._hypotheses(model, name) for model in pair), references)
+        p = paired_bootstrap(*(self._hypotheses(model, name) for model in pair), references, TARGET)
         before, after = (read_result(self.path(model))["scores"][name] for model in pair)
         return {
             metric: {

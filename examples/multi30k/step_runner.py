@@ -135,10 +135,10 @@ class StepRunner:
         """
         waiting: List[str] = []
         for name, step in self.steps.items():
-            if not self.is_finished(name):
+            if any(need in waiting for need in step.needs):
+                self.forget(name)  # half of it may be done
                 waiting.append(name)
-            elif any(need in waiting for need in step.needs):
-                self.forget(name)
+            elif not self.is_finished(name):
                 waiting.append(name)
         noted = time.monotonic()
         try:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
+from experiment_grid import ARMS
 from results_table import (
     COMPARISONS,
     current,
@@ -40,8 +41,10 @@ def read_results(folder: Path) -> Tuple[List[dict], List[dict]]:
             continue
         if path.name == COMPARISONS:
             comparisons = content
-        elif is_result(content):
+        elif is_result(content) and (is_teacher(content) or content["arm"] in ARMS):
             results.append(content)
+        elif is_result(content):
+            problems.append(f"{path}: experiment.py has no arm {content['arm']}")
         else:
             problems.append(
                 f"{path} is no result of experiment.py: it does not say of which model it is, and "
@@ -80,7 +83,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     table = markdown(results, comparisons, COMMAND)
     (folder / "table.md").write_text(table, encoding="utf-8")
     try:
-        from results_plots import bleu_over_size, learning_curves, save
+        from results_plots import DRAWN, bleu_over_size, learning_curves, save
     except ModuleNotFoundError as error:
         print(
             f"error: wrote {folder}/table.md, but no plots: there is no {error.name}. "
@@ -88,6 +91,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             file=sys.stderr,
         )
         return 1
+    if not any(result["arm"] in DRAWN for result in results):
+        print(f"wrote {folder}/table.md; the plots are of {', '.join(DRAWN)}, and none is there")
+        return 0
     save(bleu_over_size(results), folder / "bleu_over_size.svg")
     save(learning_curves(results), folder / "learning_curves.svg")
     print(f"wrote {folder}/{{table.md,bleu_over_size.svg,learning_curves.svg}}")

@@ -35,7 +35,8 @@ from steps import FULL, SMOKE, Step, steps
 
 ROOT = Path(__file__).resolve().parents[2]
 PIXELS = "pixels"
-"""folder in DEMO of another demo"""
+OTHERS = {PIXELS, "aligned", "walk"}
+"""folders in DEMO of other demos: --pixels, aligned_attention.py and docs/walkthrough.md"""
 
 
 class StepFailed(Exception):
@@ -57,7 +58,7 @@ class Runner:
 
     def __init__(self, demo: Path):
         self._logs, self._done = demo / "logs", demo / "done"
-        there = {path.name for path in demo.iterdir()} - {PIXELS} if demo.exists() else set()
+        there = {path.name for path in demo.iterdir()} - OTHERS if demo.exists() else set()
         if there and "done" not in there:
             raise ValueError(
                 f"{demo} has files that are not of a demo, such as {min(there)}: give an empty folder, or "

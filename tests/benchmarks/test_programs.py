@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
@@ -123,7 +124,36 @@ def test_a_program_that_fails_fails_the_run_and_hides_no_row(run, programs, caps
     said = capsys.readouterr()
     assert "fails failed:\nno such thing" in said.err
     assert "| q, s" in said.out
-    assert not (programs / "all.json").exists()
+    [row] = json.loads((programs / "all.json").read_text())["rows"]
+    assert row["question"] == "q"
+
+
+def test_the_results_are_those_of_all_programs(run, programs, monkeypatch):
+    monkeypatch.setattr(run, "RESULTS", programs / "results.json")
+    assert run.main([]) == 1
+    assert run.main(["works"]) == 0
+    assert not run.RESULTS.exists()
+    monkeypatch.setattr(run, "PROGRAMS", ("works",))
+    assert run.main([]) == 0
+    assert run.RESULTS.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("none/plot.svg", "there is no folder"), ("plot.svg", "--plot needs matplotlib")],
+)
+def test_a_plot_that_cannot_be_drawn_is_refused_before_measuring(name, message, tmp_path):
+    program = f"""
+import importlib.util, runpy, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "matplotlib" else find(name, *rest)
+sys.argv = ["scaling.py", "--plot", {str(tmp_path / name)!r}]
+sys.path.insert(0, {str(FOLDER)!r})
+runpy.run_path({str(FOLDER / "scaling.py")!r}, run_name="__main__")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert message in ended.stderr
 
 
 def test_an_unknown_program_is_refused(run, capsys):

@@ -76,6 +76,13 @@ def test_pieces_are_joined_to_words_with_their_mean_attention():
     assert joined.tolist() == [[1.0, 0.0], [0.25, 0.75]]
 
 
+def test_pieces_of_subword_nmt_are_joined_too():
+    attention = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0], [0.2, 0.8]])
+    words, joined = whole_words(["the", "cra@@", "ne", "@"], attention)
+    assert words == ["the", "crane", "@"]
+    assert joined.tolist() == [[1.0, 0.0], [0.25, 0.75], [0.2, 0.8]]
+
+
 def test_words_stay_as_they_are():
     attention = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
     words, same = whole_words(TOKENS, attention)

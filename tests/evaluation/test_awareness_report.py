@@ -44,7 +44,7 @@ def test_bleu_is_that_of_the_scores(found):
     assert bleu["gain"] == pytest.approx(
         {"deranged": 100 - sum(values) / 2, "none": 100 - values[1]}
     )
-    p = [paired_bootstrap(lines, REFERENCES, [REFERENCES])["bleu"] for lines in (WRONG, HALF)]
+    p = [paired_bootstrap(lines, REFERENCES, [REFERENCES], "de")["bleu"] for lines in (WRONG, HALF)]
     assert bleu["p"] == {"deranged": p, "none": p[1]}
     assert bleu["signature"].startswith("nrefs:1|case:mixed")
 

@@ -8,6 +8,7 @@ import torch
 from fairseq import checkpoint_utils
 
 from caf_dkd_plugin.__main__ import main
+from caf_dkd_plugin.checkpoints.load import load_checkpoint
 from caf_dkd_plugin.evaluation.compare_attention import compare, load
 
 TRANSFORMER = shlex.split(
@@ -61,6 +62,7 @@ def test_a_model_looks_where_it_looks_itself(run, teacher, store, corpus, data_b
         assert each["nats"] == pytest.approx(0, abs=1e-6)
         assert each["same_key"] == 1
     assert "fusion       0.000 nats a query, 100.0% most to the same key" in out
+    assert f"test: 22 sentences, {len(with_image)} of them with an image" in out
 
 
 def maps_by_hand(checkpoint, data, family="cross", **overrides):
@@ -142,6 +144,24 @@ def test_other_regions_of_the_images_are_refused(
     two = load(str(student.last), str(data_bin), "test", str(other), cpu)
     with pytest.raises(ValueError, match=r"fusion: .* attends to 4 regions, .* to 3; compare"):
         compare(one, two, 4000)
+
+
+def test_padding_of_every_sentence_changes_nothing(run, teacher, store, tmp_path):
+    """What is written into a checkpoint by a training for a TPU."""
+    state = load_checkpoint(teacher.best)
+    state["cfg"]["task"]["required_seq_len_multiple"] = 8
+    torch.save(state, tmp_path / "padded.pt")
+    found, _ = run(teacher.best, [tmp_path / "padded.pt"], "--image-h5", store)
+    for figures in found[str(tmp_path / "padded.pt")].values():
+        assert figures["same_key"] == 1
+
+
+def test_a_store_without_their_images_is_refused(run, teacher, write_store, tmp_path):
+    other = write_store(tmp_path / "other.h5", ["another.png"])
+    [error] = run(teacher.best, [teacher.best], "--image-h5", other)
+    assert error == (
+        f"{teacher.best} reads images, and {other} has that of none of the 22 sentences of test"
+    )
 
 
 def test_what_cannot_be_compared(run, teacher, text_only, stock_options, train, store, tmp_path):

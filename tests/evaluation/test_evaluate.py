@@ -86,7 +86,7 @@ def test_seed_k_is_compared_with_seed_k(evaluate, systems, references):
     compared = evaluate(*words)[3]["comparisons"]
     assert compared.keys() == {"caf-dkd"}
     pairs = list(zip(lines["text-only"], lines["caf-dkd"]))
-    expected = [paired_bootstrap(*pair, [references]) for pair in pairs]
+    expected = [paired_bootstrap(*pair, [references], "de") for pair in pairs]
     assert len({p["bleu"] for p in expected}) == 3
     for metric in ("bleu", "chrf"):
         found = compared["caf-dkd"][metric]
@@ -118,7 +118,7 @@ def test_one_file_is_compared_with_each_of_several(single, evaluate, systems, re
     report = evaluate(*words)[3]
     seeds = [lines["text-only"], lines["caf-dkd"]]
     seeds[single == "caf-dkd"] = 3 * [lines[single][0]]
-    expected = [paired_bootstrap(*pair, [references])["bleu"] for pair in zip(*seeds)]
+    expected = [paired_bootstrap(*pair, [references], "de")["bleu"] for pair in zip(*seeds)]
     assert report["comparisons"]["caf-dkd"]["bleu"]["p"] == expected
     assert report["systems"][single]["bleu"]["sd"] is None
 

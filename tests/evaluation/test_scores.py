@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -43,6 +44,24 @@ def signature_in(found, name):
 
 
 # -- scores ---------------------------------------------------------------------------------------
+
+
+def test_languages_without_spaces_have_sacrebleus_tokeniser(sacrebleu):
+    references = ["一个女人在街上骑自行车。", "两只狗在雪地里奔跑。", "孩子们在公园里玩球。"]
+    good = ["一个女人在路上骑自行车。", "两只狗在雪中奔跑。", "孩子们在公园玩球。"]
+    bad = ["一个男人在睡觉。", "两只猫。", "公园里没有人。"]
+    found = score(good, [references], "zh")["bleu"]
+    assert "|tok:zh|" in found.signature
+    command = sacrebleu([references], [good], "-tok", "zh", "-b", "-w", "9")
+    assert found.value == pytest.approx(float(command), abs=1e-8)
+    assert found.value > 30
+    assert paired_bootstrap(bad * 20, good * 20, [references * 20], "zh")["bleu"] < 0.05
+
+
+@pytest.mark.skipif(find_spec("MeCab") is not None, reason="what it needs is installed")
+def test_what_a_language_needs_is_named():
+    with pytest.raises(ValueError, match=r"BLEU of ja: .*pip install sacrebleu\[ja\]"):
+        score(["犬"], [["犬"]], "ja")
 
 
 @pytest.mark.parametrize("sets", [1, 2])
@@ -121,9 +140,9 @@ def test_unequal_lengths_are_refused(references, system):
         score(system(0, 1), [references, references[1:]], "de")
     for lists in ((references[1:], references), (references, references[1:])):
         with pytest.raises(ValueError, match=r"lists of \[39, 40\] lines cannot be compared"):
-            paired_bootstrap(*lists, [references])
+            paired_bootstrap(*lists, [references], "de")
     with pytest.raises(ValueError, match=r"\[39, 40\]"):
-        paired_bootstrap(references, references, [references, references[1:]])
+        paired_bootstrap(references, references, [references, references[1:]], "de")
 
 
 # -- the paired bootstrap -------------------------------------------------------------------------
@@ -132,7 +151,7 @@ def test_unequal_lengths_are_refused(references, system):
 @pytest.mark.parametrize(("share", "seed"), [(0.32, 3), (0.45, 4)])
 def test_p_is_that_of_the_command(share, seed, references, system, sacrebleu):
     systems = [system(0.3, 1), system(share, seed)]
-    found = paired_bootstrap(*systems, [references])
+    found = paired_bootstrap(*systems, [references], "de")
     table = sacrebleu([references], systems, "-m", "bleu", "chrf", "--paired-bs", "-f", "text")
     bleu, chrf = map(float, re.findall(r"p = ([\d.]+)", table))
     assert found == {"bleu": pytest.approx(bleu, abs=1e-4), "chrf": pytest.approx(chrf, abs=1e-4)}
@@ -142,22 +161,22 @@ def test_p_is_that_of_the_command(share, seed, references, system, sacrebleu):
 
 
 def test_identical_systems_do_not_differ(references, system):
-    assert paired_bootstrap(system(0.3, 1), system(0.3, 1), [references]) == {
+    assert paired_bootstrap(system(0.3, 1), system(0.3, 1), [references], "de") == {
         "bleu": 1,
         "chrf": 1,
     }
 
 
 def test_a_clear_difference_has_the_smallest_p(references, system):
-    found = paired_bootstrap(system(0.6, 1), system(0.05, 2), [references])
+    found = paired_bootstrap(system(0.6, 1), system(0.05, 2), [references], "de")
     assert found["bleu"] == found["chrf"] == pytest.approx(1 / (SAMPLES + 1))
 
 
 def test_the_seed_is_sacrebleus(monkeypatch, references, system):
     systems = (system(0.3, 1), system(0.32, 3))
     assert bootstrap_signature() == "bs:1000|seed:12345"
-    first = paired_bootstrap(*systems, [references])
-    assert paired_bootstrap(*systems, [references]) == first
+    first = paired_bootstrap(*systems, [references], "de")
+    assert paired_bootstrap(*systems, [references], "de") == first
     monkeypatch.setenv("SACREBLEU_SEED", "7")
     assert bootstrap_signature() == "bs:1000|seed:7"
-    assert paired_bootstrap(*systems, [references]) != first
+    assert paired_bootstrap(*systems, [references], "de") != first

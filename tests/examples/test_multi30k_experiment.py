@@ -641,6 +641,27 @@ def test_a_training_that_has_left_nothing_begins_on_any_machine(script, tmp_path
         assert runner.begun_on("train") == machine
 
 
+def test_half_a_training_is_not_gone_on_with_when_its_teacher_is_made_anew(script, tmp_path):
+    step = script("step_commands").Step
+    half = 'mkdir -p "$WORK/half"\necho . >> "$WORK/half/epochs"\n[ -e "$WORK/whole" ]'
+    steps = [
+        step("teacher", 'touch "$WORK/teacher"', ["teacher"]),
+        step("half", half, ["half"], needs=["teacher"], goes_on=True),
+    ]
+    variables = {"WORK": str(tmp_path)}
+
+    def epochs():
+        runner = script("step_runner").StepRunner(tmp_path, steps, variables, 1, NOW)
+        runner.run(lambda: None, [].append)
+        return (tmp_path / "half" / "epochs").read_text().count(".")
+
+    assert epochs() == 1
+    assert epochs() == 2
+    (tmp_path / "teacher").unlink()
+    (tmp_path / "whole").touch()
+    assert epochs() == 1
+
+
 def test_what_was_asked_names_the_configs_and_smoke(script):
     def asked(*words):
         args = script("experiment").parse_args(["--root", "r", *map(str, words)])
@@ -812,6 +833,22 @@ def test_seeds_that_go_on_from_their_own_student_are_a_row(script, tmp_path):
     mixture_problems = script("results_table").mixture_problems
     assert mixture_problems(list(runs(0.3))) == []
     assert len(mixture_problems(list(runs(0.4)))) == 1
+
+
+def test_arms_that_no_plot_shows_have_a_table(script, tmp_path, capsys):
+    one = result("1k", "transformer", 1, 10.0)
+    one["scores"]["test_2016_flickr"]["hypotheses_sha256"] = "of its translations"
+    (tmp_path / "1k_transformer_seed1.json").write_text(json.dumps(one))
+    assert script("tabulate_results").main(["--results", str(tmp_path)]) == 0
+    assert "the plots are of text, image, kd" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.glob("*.[ms][dv]*")] == ["table.md"]
+
+
+def test_a_result_of_an_unknown_arm_is_named(script, tmp_path, capsys):
+    path = tmp_path / "1k_parrot_seed1.json"
+    path.write_text(json.dumps(result("1k", "parrot", 1, 10.0)))
+    assert script("tabulate_results").main(["--results", str(tmp_path)]) == 1
+    assert f"error: {path}: experiment.py has no arm parrot" in capsys.readouterr().err
 
 
 def test_results_of_teachers_alone_are_no_table(script, tmp_path, capsys):

@@ -214,9 +214,11 @@ def test_a_folder_with_other_files_is_refused(script, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["images.h5"]
 
 
-def test_the_demo_of_pixels_may_lie_there_already(script, tmp_path):
+@pytest.mark.parametrize("other", ["pixels", "aligned", "walk"])
+def test_another_demo_may_lie_there_already(other, script, tmp_path, root):
+    """As the commands in docs/ and in aligned_attention.py put them there."""
     run = script("run")
-    run.Runner(tmp_path / "pixels")
+    (tmp_path / other).mkdir()
     run.Runner(tmp_path)
     runner = run.Runner(tmp_path)
     (tmp_path / "done" / "a").write_text("true")

@@ -1,6 +1,7 @@
 """The scripts that train do not go on from the checkpoint of another command."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -93,6 +94,28 @@ def test_which_process_it_is_and_how_it_goes_on_make_no_other_command(run, train
     run(STUDENT, *again)
     assert trainings("student") == 4
     assert "--dropout 0.5" in run(STUDENT, *again, "--reset-optimizer", "--dropout", "0.5", code=1)
+
+
+@pytest.mark.parametrize(
+    "name", ["DATA/train.en-de.en.bin", "DATA/train.images", "TEACHER", "INIT"]
+)
+def test_other_data_or_another_teacher_at_the_same_place_is_refused(name, run, trainings, tmp_path):
+    """A student of 1,000 pairs that is not trained on would pass for one of 500."""
+    variables = {variable: str(tmp_path / variable) for variable in ("DATA", "TEACHER", "INIT")}
+    (tmp_path / "DATA").mkdir()
+    changed = [tmp_path / "DATA/train.en-de.en.bin", tmp_path / "DATA/train.images"]
+    for path in (*changed, tmp_path / "TEACHER", tmp_path / "INIT"):
+        path.write_text("something")
+    run(STUDENT, **variables)
+    run(STUDENT, **variables)
+    (tmp_path / "DATA/preprocess.log").write_text("is no training data")
+    run(STUDENT, **variables)
+    (tmp_path / name).write_text("something else")
+    said = run(STUDENT, code=1, **variables)
+    whole = tmp_path / name.partition("/")[0]
+    assert re.search(rf"contents of {whole}: \d.* became contents of {whole}: \d", said)
+    assert said.count("contents of") == 2
+    assert trainings("student") == 3
 
 
 def test_another_order_is_another_command(run):

@@ -434,6 +434,20 @@ def of_three(recipe, tmp_path):
     return tmp_path / "out", variables
 
 
+def test_nothing_stays_of_other_lines(of_three, recipe):
+    """Else a run that failed would leave the new lines beside the old translations."""
+    out, variables = of_three
+    assert {path.parent.name for path in out.glob("*/text")} == {"own", "closest", "untranslated"}
+    with pytest.raises(AssertionError):
+        recipe.run("translate.sh", **{**variables, "MORE": "none"})
+    assert len(list(out.glob("*/text"))) == 3  # what is refused deletes nothing
+    Path(variables["SUBSET"]).write_text("7\n")
+    with pytest.raises(AssertionError):
+        recipe.run("translate.sh", **{**variables, "TEACHER": "none.pt"})
+    assert lines(out / "own" / "lines") == ["7"]
+    assert not list(out.glob("*/text"))
+
+
 def test_the_students_own_sentences_are_those_of_subset(of_three, recipe, corpus, data_bin):
     out, variables = of_three
     chosen = [60, 7, 55]

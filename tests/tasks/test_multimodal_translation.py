@@ -429,10 +429,11 @@ def test_an_image_model_without_images_must_be_meant(use):
 
 
 def test_a_text_model_refuses_a_store(use):
+    task = use(0, {})
     with pytest.raises(
         ValueError, match=r"trained without images and cannot use --image-h5 .*h5: leave"
     ):
-        use(0, {})
+        task.load_dataset("test")
 
 
 def test_features_of_another_size_are_refused(use, write_store, tmp_path):

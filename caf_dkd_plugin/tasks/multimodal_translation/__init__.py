@@ -46,6 +46,7 @@ from .checks import (
     split_problems,
     start_problems,
     teacher_source_problems,
+    unread_problems,
     use_problems,
 )
 from .config import MultimodalTranslationConfig
@@ -119,6 +120,16 @@ class MultimodalTranslationTask(TranslationTask):
             self._store = store
         return self._store
 
+    def check_images_are_read(self) -> None:
+        """By a model of those from checkpoints: in an ensemble others may do without.
+
+        Raises:
+            ValueError: all of them were trained without images.
+        """
+        problems = unread_problems(self.cfg) if self.trained_images.are_of_nobody else []
+        if problems:
+            raise ValueError("\n".join(problems))
+
     # -- data -----------------------------------------------------------------------------------
 
     def load_dataset(self, split, epoch=1, combine=False, **kwargs):
@@ -132,6 +143,7 @@ class MultimodalTranslationTask(TranslationTask):
                 f"--image-list is for fairseq-interactive; the images of {split} are named by "
                 f"{split}.images beside its sentences. Leave --image-list out."
             )
+        self.check_images_are_read()
         super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
         training = split == self.cfg.train_subset
         paths = utils.split_paths(self.cfg.data)
@@ -453,6 +465,7 @@ class MultimodalTranslationTask(TranslationTask):
             left_pad_source=self.cfg.left_pad_source,
             constraints=constraints,
         )
+        self.check_images_are_read()
         if self._image_list is not None:
             return self._image_list.dataset(pairs)
         if self.trained_images and self.cfg.image_missing == "error":

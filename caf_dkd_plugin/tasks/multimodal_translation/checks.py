@@ -123,6 +123,20 @@ def start_problems(cfg: MultimodalTranslationConfig) -> List[str]:
     return [f"--init-from {cfg.init_from} does not exist"]
 
 
+def _given_images(cfg: MultimodalTranslationConfig) -> List[str]:
+    """The options with which images were given."""
+    options = (("--image-h5", cfg.image_h5), ("--image-list", cfg.image_list))
+    return [f"{option} {value}" for option, value in options if value is not None]
+
+
+def unread_problems(cfg: MultimodalTranslationConfig) -> List[str]:
+    """Whether images were given, none of the models from checkpoints being one that reads them."""
+    given = _given_images(cfg)
+    return given and [
+        f"the checkpoint was trained without images and cannot use {' and '.join(given)}: leave that out."
+    ]
+
+
 def use_problems(cfg: MultimodalTranslationConfig, reads_images: bool) -> List[str]:
     """Whether the options about images are for a model from a checkpoint.
 
@@ -130,21 +144,11 @@ def use_problems(cfg: MultimodalTranslationConfig, reads_images: bool) -> List[s
         cfg: of fairseq-generate, fairseq-validate or fairseq-interactive.
         reads_images: whether the model was trained with images.
     """
-    given = [
-        f"{option} {value}"
-        for option, value in (("--image-h5", cfg.image_h5), ("--image-list", cfg.image_list))
-        if value is not None
-    ]
     found = []
-    if reads_images and not given and cfg.image_missing == "error":
+    if reads_images and not _given_images(cfg) and cfg.image_missing == "error":
         found.append(
             "the checkpoint was trained with images. Give its image store with --image-h5, or "
             "--image-missing mask to translate without images on purpose."
-        )
-    if given and not reads_images:
-        found.append(
-            f"the checkpoint was trained without images and cannot use {' and '.join(given)}: leave "
-            "that out."
         )
     if cfg.image_list_weights is not None and cfg.image_list is None:
         found.append("--image-list-weights has no effect without --image-list: leave it out")

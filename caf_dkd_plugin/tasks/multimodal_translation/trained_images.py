@@ -31,6 +31,11 @@ class TrainedImages:
         return any(trained.format for trained in self._models)
 
     @property
+    def are_of_nobody(self) -> bool:
+        """Whether there are models, and all of them were trained without images."""
+        return bool(self._models) and not self
+
+    @property
     def description(self) -> Optional[Description]:
         """Where the images came from, if a checkpoint says so."""
         known = (trained.description for trained in self._models if trained.description)
