@@ -442,7 +442,7 @@ def test_nothing_stays_of_other_lines(of_three, recipe):
         recipe.run("translate.sh", **{**variables, "MORE": "none"})
     assert len(list(out.glob("*/text"))) == 3  # what is refused deletes nothing
     Path(variables["SUBSET"]).write_text("7\n")
-    with pytest.raises(AssertionError):
+    with pytest.raises(OSError, match=r"not found: none\.pt"):
         recipe.run("translate.sh", **{**variables, "TEACHER": "none.pt"})
     assert lines(out / "own" / "lines") == ["7"]
     assert not list(out.glob("*/text"))
