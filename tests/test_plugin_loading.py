@@ -77,7 +77,7 @@ def test_an_absolute_folder_from_elsewhere(clone, tmp_path):
     assert said.splitlines()[-1] == str(clone / "caf_dkd_plugin" / "__init__.py")
 
 
-@pytest.mark.parametrize("name", ["cache_teacher", "extract_features", "prepare_multi30k"])
+@pytest.mark.parametrize("name", ["cache_teacher", "extract_features"])
 def test_a_script_finds_the_plugin_beside_it(clone, name, tmp_path):
     """Though it is not installed."""
     script = clone / "preprocess" / f"{name}.py"
