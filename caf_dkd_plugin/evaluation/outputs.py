@@ -25,6 +25,8 @@ CONTINUED = re.compile(r"@@( |$)")
 """what subword-nmt leaves between the pieces of a word"""
 ESCAPED = re.compile(r"&(amp|apos|quot|lt|gt|#91|#93|#124);")
 """what the Moses tokeniser writes in place of some characters"""
+MOSES = "--tokenizer moses --source-lang SRC --target-lang TGT"
+"""what fairseq-generate needs to put Moses' tokens together; without the languages hydra stops it"""
 TOLERATED = 0.1
 """share of the lines that may look like this without being subwords, tokens or escapes"""
 UNKNOWN = "<unk>"
@@ -172,11 +174,11 @@ def leftovers(lines: Sequence[str]) -> List[Leftover]:
             0,
         ),
         ([CONTINUED.search(line) for line in lines], "subwords ('@@ ')", "--remove-bpe", TOLERATED),
-        ([line.endswith(" .") for line in lines], "tokens (' .')", "--tokenizer moses", TOLERATED),
+        ([line.endswith(" .") for line in lines], "tokens (' .')", MOSES, TOLERATED),
         (
             [ESCAPED.search(line) for line in lines],
             "escapes ('&apos;')",
-            "--tokenizer moses",
+            MOSES,
             TOLERATED,
         ),
     ):

@@ -4,6 +4,7 @@
 # needs no teacher. Run from the repository's root.
 set -euo pipefail
 
+SOURCE=${SOURCE:-en} TARGET=${TARGET:-de}                    # of en, de, fr and cs
 WORK=${WORK:-multi30k}                                   # what prepare.sh made
 DATA=${DATA:-$WORK/student-data}
 TEACHER=${TEACHER:-$WORK/teacher/checkpoint_best.pt}     # or several, separated by colons
@@ -15,8 +16,8 @@ looking=()
 if [[ -n $TEACHER_IMAGES ]]; then looking=(--image-h5 "$TEACHER_IMAGES" --image-missing mask); fi
 
 $PYTHON preprocess/cache_teacher.py "$DATA" \
-    --source-lang en \
-    --target-lang de \
+    --source-lang "$SOURCE" \
+    --target-lang "$TARGET" \
     "${looking[@]}" \
     --teacher-path "$TEACHER" \
     --topk 8 \

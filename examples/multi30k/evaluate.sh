@@ -3,6 +3,7 @@
 # signature. Run from the repository's root: evaluate.sh [CHECKPOINT [fairseq-generate's options]]
 set -euo pipefail
 
+SOURCE=${SOURCE:-en} TARGET=${TARGET:-de}                    # of en, de, fr and cs
 WORK=${WORK:-multi30k}                                   # what prepare.sh made
 DATA=${DATA:-$WORK/student-data}
 IMAGES=${IMAGES-$WORK/images.h5}                         # empty for a model without images, such as the teacher
@@ -18,8 +19,8 @@ for subset in $SUBSETS; do
     fairseq-generate "$DATA" \
         --user-dir caf_dkd_plugin \
         --task multimodal_translation \
-        --source-lang en \
-        --target-lang de \
+        --source-lang "$SOURCE" \
+        --target-lang "$TARGET" \
         --path "$CHECKPOINT" \
         --gen-subset "$subset" \
         "${looking[@]}" \
@@ -31,5 +32,5 @@ for subset in $SUBSETS; do
     grep '^H-' "$OUT/$subset.generate" | sort -V | cut -f3 > "$OUT/$subset.hyp"
     with_image=$(sed -n 's/.*: \([0-9]* of [0-9]* sentences have an image\).*/, \1/p' "$OUT/$subset.log")
     echo "$subset, $CHECKPOINT$with_image"
-    sacrebleu "$DATA/text/$subset.de" --input "$OUT/$subset.hyp" --metrics bleu chrf --width 2 --format text
+    sacrebleu "$DATA/text/$subset.$TARGET" --input "$OUT/$subset.hyp" --metrics bleu chrf --width 2 --format text
 done

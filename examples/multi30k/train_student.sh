@@ -6,6 +6,7 @@
 # INIT=.../checkpoint_best.pt. Run from the repository's root.
 set -euo pipefail
 
+SOURCE=${SOURCE:-en} TARGET=${TARGET:-de}                    # of en, de, fr and cs
 WORK=${WORK:-multi30k}                                   # what prepare.sh made
 DATA=${DATA:-$WORK/student-data}
 TEACHER=${TEACHER-$WORK/teacher/checkpoint_best.pt}      # or several, separated by colons
@@ -43,8 +44,8 @@ if [[ ! -f $settings ]]; then echo "error: SIZE=$SIZE has no $settings" >&2; exi
 fairseq-train "$DATA" \
     --user-dir caf_dkd_plugin \
     --task multimodal_translation \
-    --source-lang en \
-    --target-lang de \
+    --source-lang "$SOURCE" \
+    --target-lang "$TARGET" \
     "${inputs[@]}" \
     $(sed 's/#.*//' "$settings" "${more[@]}") \
     "${validation[@]}" \

@@ -3,6 +3,7 @@
 # settings are in configs/teacher.options. Run from the repository's root.
 set -euo pipefail
 
+SOURCE=${SOURCE:-en} TARGET=${TARGET:-de}                    # of en, de, fr and cs
 WORK=${WORK:-multi30k}                                   # what prepare.sh made
 DATA=${DATA:-$WORK/teacher-data}
 SAVE=${SAVE:-$WORK/teacher}
@@ -21,8 +22,8 @@ fi
 fairseq-train "$DATA" \
     --user-dir caf_dkd_plugin \
     --task multimodal_translation \
-    --source-lang en \
-    --target-lang de \
+    --source-lang "$SOURCE" \
+    --target-lang "$TARGET" \
     "${looking[@]}" \
     $(sed 's/#.*//' "${settings[@]}") \
     --seed "$SEED" \

@@ -218,10 +218,10 @@ def test_one_piece_of_sentencepiece_is_enough(line, message, refused, write):
     [
         ("ein Schlä@@ ger", "--remove-bpe."),
         ("ein Schlä@@", "--remove-bpe."),
-        ("ein Hund .", "--tokenizer moses."),
-        ("wie geht &apos;s", "--tokenizer moses."),
-        ("&quot; ja &quot;", "--tokenizer moses."),
-        ("drei &#91; vier &#93;", "--tokenizer moses."),
+        ("ein Hund .", "--tokenizer moses --source-lang SRC --target-lang TGT."),
+        ("wie geht &apos;s", "--tokenizer moses --source-lang SRC --target-lang TGT."),
+        ("&quot; ja &quot;", "--tokenizer moses --source-lang SRC --target-lang TGT."),
+        ("drei &#91; vier &#93;", "--tokenizer moses --source-lang SRC --target-lang TGT."),
     ],
 )
 def test_other_subwords_and_tokens_are_refused_where_they_are_usual(line, remedy, refused, write):

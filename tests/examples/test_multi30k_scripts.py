@@ -145,6 +145,24 @@ def test_evaluate_a_model_without_images(run, teacher):
     assert "'lenpen': 0.5" in (teacher.parent / f"{TEST}.log").read_text()
 
 
+def test_another_pair(run, prepared, work, multi30k, tmp_path):
+    """With the same store of images."""
+    pair = {"SOURCE": "de", "TARGET": "en", "WORK": tmp_path, "IMAGES": work / "images.h5"}
+    run("prepare", **pair)
+    assert {path.name for path in tmp_path.iterdir()} == {"teacher-data", "student-data"}
+    run("train_teacher", **pair)
+    teacher = tmp_path / "teacher" / "checkpoint_best.pt"
+    printed = run("evaluate", teacher, **{**pair, "IMAGES": ""}).stdout
+    references = (multi30k / "text" / "test_2016_flickr.en").read_text().splitlines()
+    hypotheses = (teacher.parent / f"{TEST}.hyp").read_text().splitlines()
+    score = sacrebleu.BLEU().corpus_score(hypotheses, [references]).score
+    assert re.search(rf"^ *BLEU\|.* = {score:.2f}", printed, re.M)
+
+
+def test_one_store_is_prepared(run):
+    assert "only one store" in run("prepare", IMAGES="one.h5:other.h5", code=1).stderr
+
+
 def test_evaluate_says_why_it_failed(run, prepared, work):
     done = run("evaluate", work / "none.pt", code=1)
     assert "none.pt" in done.stderr
