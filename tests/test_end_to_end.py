@@ -247,6 +247,9 @@ def test_generate_needs_images_or_a_word(teacher, stock, generate, store):
         generate(teacher.best)
     with pytest.raises(ValueError, match="was trained without images"):
         generate(stock("lstm").last, "--image-h5", store)
+    for pair in ((stock("lstm").last, teacher.best), (teacher.best, stock("lstm").last)):
+        with pytest.raises(ValueError, match="was trained without images"):
+            generate(":".join(map(str, pair)), "--image-h5", store)
 
 
 def test_generate_refuses_another_folder(teacher, generate, data_copy, store):
@@ -285,6 +288,12 @@ def test_lines(corpus, data_bin):
     """The lines of the test set and their images, some of which are empty."""
     lines = (corpus / "text" / "test.en").read_text().splitlines()
     return lines, (data_bin / "test.images").read_text().splitlines()
+
+
+def test_a_list_of_images_is_nothing_for_a_model_without(interactive, train, tmp_path):
+    text = train(tmp_path / "text").last
+    with pytest.raises(ValueError, match="trained without images and cannot use --image-list"):
+        interactive(["a man"], ["bat.png"], "--path", text, without_store=True)
 
 
 @pytest.mark.parametrize(("buffer", "batch"), [(1, 1), (5, 2), (22, 8)])

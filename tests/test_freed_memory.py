@@ -52,6 +52,8 @@ def test_a_freed_tensor_is_used_again():
 @pytest.mark.parametrize("name", ENVIRONMENT)
 def test_what_the_user_has_set_is_left_alone(name, monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", None)  # whatever would be changed
+    for each in ENVIRONMENT:
+        monkeypatch.delenv(each, raising=False)
     monkeypatch.setenv(name, "")
     assert not keep_freed_memory()
     monkeypatch.delenv(name)

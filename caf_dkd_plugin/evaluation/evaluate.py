@@ -20,7 +20,14 @@ from ..command_line import destination_problems
 from ..problems import noted, print_problems
 from ..whole_file import write_json
 from .outputs import read_text, read_translations
-from .scores import REPORTED, TOKENISED, bootstrap_signature, paired_bootstrap, score
+from .scores import (
+    REPORTED,
+    TOKENISED,
+    bootstrap_signature,
+    language_problems,
+    paired_bootstrap,
+    score,
+)
 
 HEADINGS = {"bleu": "BLEU", "chrf": "chrF", TOKENISED: "tokenised BLEU"}
 
@@ -63,7 +70,7 @@ def read_systems(args: argparse.Namespace) -> Tuple[List[List[str]], Dict[str, S
 
 
 def _option_problems(args: argparse.Namespace) -> List[str]:
-    problems = []
+    problems = language_problems(args.target_lang)
     names = [name for name, *_ in args.system]
     for name in sorted({name for name in names if names.count(name) > 1}):
         problems.append(

@@ -31,6 +31,7 @@ from .log_probability import surprisal
 from .masked_words import MaskedWord, read_masked_words
 from .measuring import tell
 from .outputs import SHOWN, foreign_sentences, leftovers, read_text
+from .scores import language_problems
 
 
 class Sentences(NamedTuple):
@@ -249,6 +250,7 @@ def measure(args: argparse.Namespace) -> Dict[str, Any]:
         reader = load_image_reader(args.path, args.data, args.image_h5, args.cpu)
     sentences = baseline = None
     if reader is not None:
+        problems += language_problems(reader.task.cfg.target_lang)
         with noted(problems):
             sentences = read_sentences(reader, args)
     if reader is not None and args.baseline is not None:

@@ -95,6 +95,15 @@ def paired_bootstrap(
     return found
 
 
+def language_problems(lang: str) -> List[str]:
+    """What sacreBLEU lacks to score translations into a language."""
+    try:
+        _metrics(lang)
+    except ValueError as error:
+        return [str(error)]
+    return []
+
+
 def bootstrap_signature() -> str:
     """How :func:`paired_bootstrap` resamples, in the words of sacreBLEU's signatures."""
     return f"bs:{SAMPLES}|seed:{os.environ.get('SACREBLEU_SEED', '12345').lower()}"

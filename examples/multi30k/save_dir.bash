@@ -5,19 +5,17 @@
 # What may differ from call to call does not count: which process it is, and how it goes on.
 
 contents() { # PATH[:PATH...] -> a line that differs where a file differs, or a folder's training data
-    local path file paths
+    local path file paths first
     IFS=: read -ra paths <<< "$1"
-    echo "contents of $1: $(
-        for path in "${paths[@]}"; do
-            for file in "$path" "$path"/train*.bin "$path"/*.images; do
-                if [[ -f $file ]]; then cksum < "$file"; fi
-            done
-        done | cksum
-    )"
+    for path in "${paths[@]}"; do
+        for file in "$path" "$path"/train*.bin "$path"/*.images; do
+            if [[ -f $file ]]; then cksum < "$file"; fi
+        done
+    done | { read -r first && echo "contents of $1: $({ echo "$first"; cat; } | cksum)"; }
 }
 
 fairseq-train() {
-    local word last= save=checkpoints text=fairseq-train inputs=() gone come difference
+    local word last= save=checkpoints text=fairseq-train inputs=() compared gone come difference
     if [[ ${1:---} != --* ]]; then inputs+=("$1"); fi
     for word in "$@"; do
         case $last in
@@ -31,10 +29,17 @@ fairseq-train() {
         esac
         if [[ $word == --* ]]; then text+=$'\n'$word; else text+=" $word"; fi
     done
-    for word in "${inputs[@]}"; do text+=$'\n'$(contents "$word"); done
-    if [[ -f $save/checkpoint_last.pt && -f $save/command && $(< "$save/command") != "$text" ]]; then
-        gone=$(grep -vxF -e "$text" "$save/command") || true
-        come=$(grep -vxFf "$save/command" <<< "$text") || true
+    for word in "${inputs[@]}"; do # what is not there any more, fairseq says if it needs it
+        come=$(contents "$word") || come=$(grep -F "contents of $word: " "$save/command" 2> /dev/null) || continue
+        text+=$'\n'$come
+    done
+    compared=$text
+    if [[ -f $save/command ]] && ! grep -q '^contents of ' "$save/command"; then # of an earlier version
+        compared=$(grep -v '^contents of ' <<< "$text")
+    fi
+    if [[ -f $save/checkpoint_last.pt && -f $save/command && $(< "$save/command") != "$compared" ]]; then
+        gone=$(grep -vxF -e "$compared" "$save/command") || true
+        come=$(grep -vxFf "$save/command" <<< "$compared") || true
         difference="${gone:-nothing} became ${come:-nothing}"
         if [[ -z $gone$come ]]; then difference="its options come in another order"; fi
         echo "error: $save has a checkpoint of another command: ${difference//$'\n'/, }. Train in another" \

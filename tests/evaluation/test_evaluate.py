@@ -3,6 +3,7 @@
 import json
 import re
 import statistics
+from importlib.util import find_spec
 
 import pytest
 
@@ -262,6 +263,13 @@ def test_a_place_for_the_json_that_is_none(write, references, tmp_path, capsys):
     assert "error: --json /proc/x.json: /proc cannot be written to: " in err
     assert f"there is no folder {tmp_path / 'no'}" in err
     assert f"--json {tmp_path} is a folder" in err
+
+
+@pytest.mark.skipif(find_spec("MeCab") is not None, reason="what it needs is installed")
+def test_a_language_that_sacrebleu_cannot_cut_is_refused(write, references, capsys):
+    words = ["--references", write("r", references), "--system", "a", write("a", references)]
+    assert main(["evaluate", *words, "--target-lang", "ja"]) == 1
+    assert capsys.readouterr().err.startswith("error: BLEU of ja: ")
 
 
 def test_an_interrupted_run_leaves_the_older_json(

@@ -264,8 +264,14 @@ def test_a_json_that_is_gone_comes_back(finished):
     path = experiment.results / "1k_text_seed1.json"
     before = path.read_bytes()
     path.unlink()
+    taught = experiment.results / "1k_kd_seed1.json"
+    whole = taught.read_bytes()
+    record = json.loads(whole)
+    record["teacher"]["models"]["teacher_seed1"]["bleu"] = {}  # it was scored after its student
+    taught.write_text(json.dumps(record))
     assert experiment.run()[0] == 0
     assert path.read_bytes() == before
+    assert taught.read_bytes() == whole
 
 
 def test_dry_run_prints_the_commands(finished, tmp_path):

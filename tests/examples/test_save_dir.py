@@ -118,6 +118,23 @@ def test_other_data_or_another_teacher_at_the_same_place_is_refused(name, run, t
     assert trainings("student") == 3
 
 
+def test_what_is_gone_or_was_not_written_down_is_not_compared(run, trainings, tmp_path):
+    """A training that goes on does not read --init-from."""
+    variables = {"DATA": str(tmp_path / "DATA"), "INIT": str(tmp_path / "INIT")}
+    (tmp_path / "DATA").mkdir()
+    for name in ("DATA/train.images", "INIT"):
+        (tmp_path / name).write_text("something")
+    run(STUDENT, **variables)
+    (tmp_path / "INIT").unlink()
+    run(STUDENT, **variables)
+    command = tmp_path / "student" / "command"
+    assert command.read_text().count("contents of ") == 2
+    lines = command.read_text().splitlines(keepends=True)
+    command.write_text("".join(line for line in lines if "contents of" not in line))
+    run(STUDENT, **variables)
+    assert trainings("student") == 3
+
+
 def test_another_order_is_another_command(run):
     run(STUDENT, "--lr", "1", "--lr", "2")
     assert "its options come in another order" in run(STUDENT, "--lr", "2", "--lr", "1", code=1)

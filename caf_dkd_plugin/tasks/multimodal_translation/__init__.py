@@ -251,10 +251,10 @@ class MultimodalTranslationTask(TranslationTask):
         """A model from a checkpoint and this command line: do they belong together?"""
         trained = TrainedOn(format_of_model(model_cfg), self._description)
         self.trained_images.add(trained)
-        problems = use_problems(self.cfg, trained.format is not None)
+        problems = use_problems(self.cfg, model_cfg, trained.format is not None)
         if problems:
             raise ValueError("\n".join(problems))
-        if self.cfg.image_list is not None:
+        if self.cfg.image_list is not None and self.trained_images:
             if self._image_list is None:
                 self._image_list = self._read_image_list()
             self.trained_images.check(self._image_list.images)  # of an ensemble, every model

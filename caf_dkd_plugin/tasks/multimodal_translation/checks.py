@@ -137,11 +137,14 @@ def unread_problems(cfg: MultimodalTranslationConfig) -> List[str]:
     ]
 
 
-def use_problems(cfg: MultimodalTranslationConfig, reads_images: bool) -> List[str]:
+def use_problems(cfg: MultimodalTranslationConfig, model_cfg, reads_images: bool) -> List[str]:
     """Whether the options about images are for a model from a checkpoint.
+
+    One of ours that was trained without images takes and ignores them, as in an ensemble.
 
     Args:
         cfg: of fairseq-generate, fairseq-validate or fairseq-interactive.
+        model_cfg: the model's.
         reads_images: whether the model was trained with images.
     """
     found = []
@@ -150,6 +153,8 @@ def use_problems(cfg: MultimodalTranslationConfig, reads_images: bool) -> List[s
             "the checkpoint was trained with images. Give its image store with --image-h5, or "
             "--image-missing mask to translate without images on purpose."
         )
+    if not can_read_images(model_cfg):
+        found += unread_problems(cfg)
     if cfg.image_list_weights is not None and cfg.image_list is None:
         found.append("--image-list-weights has no effect without --image-list: leave it out")
     return found
