@@ -18,11 +18,10 @@ the teachers may have learned from them.
 ``lstm``, also only if --arms names it, is fairseq's own architecture beside the arm ``text``.
 
 So are the arms of Align-to-Distill: ``a2d`` learns where its teachers look, and nothing else of them;
-``kd-a2d`` also what they would translate, and ``caf-dkd-a2d`` looks at images besides. As these ask the
-live teachers, ``kd-live`` is ``kd`` without their cache, to compare with.
-``transformer``, ``transformer-kd``, ``transformer-kd-live``, ``transformer-a2d`` and
-``transformer-kd-a2d`` are text, kd, kd-live, a2d and kd-a2d with a Transformer for a student, for which
-``--teachers transformer-teacher`` has all kinds of attention.
+``kd-a2d`` also what they would translate, and ``caf-dkd-a2d`` looks at images besides. These ask the
+live teachers. ``transformer``, ``transformer-kd``, ``transformer-a2d`` and ``transformer-kd-a2d`` are
+text, kd, a2d and kd-a2d with a Transformer for a student, for which ``--teachers transformer-teacher``
+has all kinds of attention.
 
 The settings are in configs/: SIZE.options for distilled students, SIZE-undistilled.options for the
 others; image.options and going-on.options, substituted.options and untranslated.options for what

@@ -44,8 +44,6 @@ class Arm(NamedTuple):
     """NAME of its option files, which are NAME-SIZE.options in place of its size's"""
     aligned: bool = False
     """whether it learns where the teachers look, which are then live"""
-    live: bool = False
-    """whether it is distilled from the live teachers without that, not from their cache"""
     student: Optional[str] = None
     """its kind, with option files of its own, and the name of its arm with text only; None: the RNN"""
 
@@ -66,12 +64,10 @@ ARMS = {
     "kd-untranslated": Arm(images=False, teacher=True, extra=UNTRANSLATED),
     "lstm": Arm(images=False, teacher=False, options="lstm"),
     "a2d": Arm(images=False, teacher=False, aligned=True),
-    "kd-live": Arm(images=False, teacher=True, live=True),
     "kd-a2d": Arm(images=False, teacher=True, aligned=True),
     "caf-dkd-a2d": Arm(images=True, teacher=True, begins_as="kd-a2d", aligned=True),
     TRANSFORMER: Arm(images=False, teacher=False, student=TRANSFORMER),
     "transformer-kd": Arm(images=False, teacher=True, student=TRANSFORMER),
-    "transformer-kd-live": Arm(images=False, teacher=True, live=True, student=TRANSFORMER),
     "transformer-a2d": Arm(images=False, teacher=False, aligned=True, student=TRANSFORMER),
     "transformer-kd-a2d": Arm(images=False, teacher=True, aligned=True, student=TRANSFORMER),
 }
@@ -137,7 +133,7 @@ class Model(NamedTuple):
     @property
     def asks_teachers(self) -> bool:
         """Whether it learns from live teachers."""
-        return not self.is_teacher and (ARMS[self.arm].aligned or ARMS[self.arm].live)
+        return not self.is_teacher and ARMS[self.arm].aligned
 
     @property
     def reads_cache(self) -> bool:

@@ -21,12 +21,10 @@ NAMES = {
     "kd-untranslated": "+ distillation + untranslated sources",
     "lstm": "fairseq's lstm, text only",
     "a2d": "+ alignment",
-    "kd-live": "+ distillation, live teacher",
     "kd-a2d": "+ distillation + alignment",
     "caf-dkd-a2d": "both (CAF-DKD) + alignment",
     "transformer": "Transformer, text only",
     "transformer-kd": "Transformer + distillation",
-    "transformer-kd-live": "Transformer + distillation, live teacher",
     "transformer-a2d": "Transformer + alignment",
     "transformer-kd-a2d": "Transformer + distillation + alignment",
 }

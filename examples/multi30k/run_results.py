@@ -39,12 +39,9 @@ COMPARED = (
     *(("kd", "kd-untranslated"), ("text-untranslated", "kd-untranslated")),
     ("lstm", "text"),
     *(("text", "a2d"), ("text", "kd-a2d"), ("kd", "kd-a2d"), ("text", "caf-dkd-a2d")),
-    *(("text", "kd-live"), ("kd", "kd-live"), ("kd-live", "kd-a2d")),
     *(("caf-dkd", "caf-dkd-a2d"), ("kd-a2d", "caf-dkd-a2d")),
     *((TRANSFORMER, "transformer-kd"), (TRANSFORMER, "transformer-a2d")),
     *((TRANSFORMER, "transformer-kd-a2d"), ("transformer-kd", "transformer-kd-a2d")),
-    *((TRANSFORMER, "transformer-kd-live"), ("transformer-kd", "transformer-kd-live")),
-    ("transformer-kd-live", "transformer-kd-a2d"),
 )
 """baseline, system"""
 SCORING = ("sacrebleu", "sacremoses")
@@ -87,9 +84,11 @@ class Results:
         return all(map(self._runner.is_finished, model.steps(list(self._inputs.grid.test_sets))))
 
     def is_written(self, model: Model) -> bool:
-        """Whether its JSON is there and of this very run."""
+        """Whether its JSON is there and of this very run, with what is known of its teachers by now."""
         found = read_result(self.path(model))
         if found is None or found["settings_sha256"] != self._settings(model):
+            return False
+        if found["teacher"] != self._teacher(model):
             return False
         hashes = {name: scores["hypotheses_sha256"] for name, scores in found["scores"].items()}
         return hashes == {name: self._sha256(model, name) for name in self._inputs.grid.test_sets}

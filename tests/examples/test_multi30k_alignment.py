@@ -6,12 +6,10 @@ import pytest
 
 ARMS = (
     "a2d",
-    "kd-live",
     "kd-a2d",
     "caf-dkd-a2d",
     "transformer",
     "transformer-kd",
-    "transformer-kd-live",
     "transformer-a2d",
     "transformer-kd-a2d",
 )
@@ -81,14 +79,13 @@ def test_every_arm_is_in_the_table_and_compared_with_what_it_is_made_of(script):
 # -- the grid -------------------------------------------------------------------------------------
 
 
-def test_aligned_arms_and_their_baseline_have_a_live_teacher(trainings):
+def test_aligned_arms_have_a_live_teacher(trainings):
     for arm, step in trainings.items():
         aligned = arm.endswith("a2d")
-        live = aligned or arm.endswith("kd-live")
         assert ("--a2d-families" in step.command) == aligned
-        assert ("--teacher-path" in step.command) == live
+        assert ("--teacher-path" in step.command) == aligned
         assert ("--teacher-cache" in step.command) == (arm == "transformer-kd")
-        assert ("transformer-teacher_seed1.train" in step.needs) == live
+        assert ("transformer-teacher_seed1.train" in step.needs) == aligned
         assert ("cache.1k" in step.needs) == (arm == "transformer-kd")
 
 
