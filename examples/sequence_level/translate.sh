@@ -20,14 +20,14 @@ PYTHON=${PYTHON:-python}
 source examples/sequence_level/lines.bash                # numbers, lines
 
 mkdir -p "$OUT/own" "$OUT/untranslated"
-numbers "$SUBSET" > "$OUT/own.lines"
+numbers "$SUBSET" > "$OUT/own/lines.new"
 numbers "$MORE" > "$OUT/all.lines"
-grep -vxFf "$OUT/own.lines" "$OUT/all.lines" > "$OUT/untranslated.lines" || {
+grep -vxFf "$OUT/own/lines.new" "$OUT/all.lines" > "$OUT/untranslated/lines.new" || {
     echo "error: MORE=$MORE has no line that is not in SUBSET=$SUBSET" >&2
     exit 1
 }
 rm -rf "$OUT"/{own,closest,untranslated}/text            # of an earlier run, perhaps with other lines
-for part in own untranslated; do mv "$OUT/$part.lines" "$OUT/$part/lines"; done
+for part in own untranslated; do mv "$OUT/$part/lines.new" "$OUT/$part/lines"; done
 for part in own untranslated; do
     lines "$WORK/teacher-data/text/train.en" "$OUT/$part/lines" > "$OUT/$part/source.en"
     lines "$WORK/teacher-data/train.images" "$OUT/$part/lines" > "$OUT/$part/source.images"
