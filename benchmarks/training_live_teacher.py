@@ -73,7 +73,7 @@ def speed_of_parts(
     training: Training, steps: int, clock: Callable[[], float]
 ) -> Callable[[], float]:
     """A side that reads a mini-batch, asks the teacher about it, and does the student's step."""
-    teacher = training.task.teacher
+    teacher = training.task.teaching.teacher
     dtype = next(training.model.parameters()).dtype
 
     def measured() -> float:
@@ -83,7 +83,7 @@ def speed_of_parts(
             batch = training.next_batch()
             said = teacher.answer(asked(batch), dtype)
             answered = clock()
-            training.task.teacher = ReadyTeacher(said)
+            training.task.teaching.teacher = ReadyTeacher(said)
             ready = clock()
             words += training.step(batch)
             seconds += (answered - started) + (clock() - ready)

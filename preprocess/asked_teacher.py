@@ -54,7 +54,7 @@ def load_passages(
             files = split_files(task.cfg, folder, training)
             texts = texts_of(files, split, lang, with_images)
             task.load_dataset(split, epoch=number + 1, combine=training)
-            pairs = task.with_teacher_source(task.dataset(split), files, split)
+            pairs = task.teaching.with_teacher_source(task.dataset(split), files, split)
             found.append(Passage(pairs, texts))
     return found
 

@@ -139,7 +139,9 @@ def cache(args: argparse.Namespace) -> None:
     started = time.monotonic()
     task = set_up_task(args)
     store = task.image_store()
-    student = task.as_student(store)._replace(max_positions=(0, 0))  # sentences are measured below
+    student = task.teaching.as_student(store)._replace(
+        max_positions=(0, 0)
+    )  # sentences are measured below
     teacher = load_teacher(args.teacher_path, args.teacher_data, student)
     if store is not None and not teacher.reads_images:
         raise ValueError(

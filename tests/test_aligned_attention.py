@@ -88,7 +88,7 @@ def test_the_weighted_divergence_is_added_and_decays(given, begin, teacher):
     batch = aligned.batch(0, 1, 2)
     _, extra = aligned.model(**batch["net_input"], need_maps=True)
     heads = aligned.task.aligned_heads
-    _, maps, masks = aligned.task.teacher.answer(batch["net_input"], torch.float32, heads)
+    _, maps, masks = aligned.task.teaching.teacher.answer(batch["net_input"], torch.float32, heads)
     parts = aligned.criterion.alignment(extra["maps"], extra["map_masks"], maps, masks, 0)
     assert list(parts) == ["cross", "fusion"]
     for epoch, weight in [(1, 2), (2, 1), (3, 0.5)]:
@@ -132,7 +132,7 @@ def test_the_gradient_goes_to_what_makes_the_attention(begin, teacher):
     batch = training.batch(0, 1, 2)
     _, extra = training.model(**batch["net_input"], need_maps=True)
     heads = training.task.aligned_heads
-    _, maps, masks = training.task.teacher.answer(batch["net_input"], torch.float32, heads)
+    _, maps, masks = training.task.teaching.teacher.answer(batch["net_input"], torch.float32, heads)
     parts = training.criterion.alignment(extra["maps"], extra["map_masks"], maps, masks, 0)
     sum(parts.values()).backward()
     found = training.gradients()
@@ -143,7 +143,7 @@ def test_the_gradient_goes_to_what_makes_the_attention(begin, teacher):
         *("alignment.aligners.cross.weight", "alignment.aligners.fusion.weight"),
     } - {"alignment.aligners.cross.weight"} <= learned  # of one head there is nothing to mix
     assert not {"decoder.output_projection.weight", "decoder.recurrence.output.weight"} & learned
-    for member in training.task.teacher._members:
+    for member in training.task.teaching.teacher._members:
         assert all(weight.grad is None for weight in member.model.parameters())
 
 
@@ -173,7 +173,7 @@ def test_both_sides_see_the_same_token_under_a_column(begin, transformer):
     real = batch["net_input"]["src_tokens"].ne(training.task.source_dictionary.pad())
     assert not real.all()
     teacher, (_, extra) = (
-        training.task.teacher,
+        training.task.teaching.teacher,
         training.model(**batch["net_input"], need_maps=True),
     )
     _, maps, masks = teacher.answer(batch["net_input"], torch.float32, ["cross"])

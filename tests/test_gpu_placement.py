@@ -27,7 +27,7 @@ from caf_dkd_plugin.distillation import blockwise_loss
 from caf_dkd_plugin.distillation.tail_shape import TailShape
 from caf_dkd_plugin.models import cross_modal_transformer
 from caf_dkd_plugin.modules import recurrent_encoder
-from caf_dkd_plugin.tasks.multimodal_translation import MultimodalTranslationTask
+from caf_dkd_plugin.tasks.multimodal_translation.teaching import Teaching
 
 PLUGIN = Path(caf_dkd_plugin.__file__).parent
 
@@ -97,7 +97,9 @@ def step(begin):
 
 
 def teachers(task):
-    return [member.model for member in task.teacher._members] if task.teacher else []
+    return (
+        [member.model for member in task.teaching.teacher._members] if task.teaching.teacher else []
+    )
 
 
 def move(module, mode, dtype):
@@ -187,12 +189,12 @@ def test_a_step_in_float32(step):
 
 
 def test_a_tensor_left_behind_would_be_noticed(step):
-    def left_behind(task, device):
-        arrays = (task._cache.tail_mean, task._cache.tail_directions)
+    def left_behind(teaching, device):
+        arrays = (teaching.cache.tail_mean, teaching.cache.tail_directions)
         return TailShape(*(torch.from_numpy(array) for array in arrays))
 
     with (
-        mock.patch.object(MultimodalTranslationTask, "_tail_shape", left_behind),
+        mock.patch.object(Teaching, "_tail_shape", left_behind),
         pytest.raises(RuntimeError, match="on the same device"),
     ):
         step(f"{TAUGHT['cached']} {IMAGES}")

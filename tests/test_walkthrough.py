@@ -256,7 +256,7 @@ def facts(walk) -> Dict[str, str]:
 
 
 def teacher_of(task, batch):
-    return {"log_probs": task.teacher.log_probs(batch["net_input"], torch.float32)}
+    return {"log_probs": task.teaching.teacher.log_probs(batch["net_input"], torch.float32)}
 
 
 def rates_of_a_step(folder: Path) -> List[float]:

@@ -335,7 +335,7 @@ def test_a_teacher_with_another_dictionary_is_refused(start, teacher, data_copy)
 
 def test_the_teacher_is_not_looked_for_when_a_checkpoint_is_used(use):
     task = use(SIZE, {"task.teacher_path": "gone.pt"})
-    assert task.teacher is None
+    assert task.teaching.teacher is None
 
 
 def test_validation_translates_with_the_student(start, teacher):
@@ -531,7 +531,7 @@ def make_sample(sentences, hidden=()):
 
 def test_image_dropout_hides_whole_images_from_the_student_only(start, stepped):
     task, model = start({"task.image_dropout": 0.3})
-    task.teacher = FakeTeacher()
+    task.teaching.teacher = FakeTeacher()
     sample = make_sample(2000, hidden=range(1000, 1200))
     before = sample["net_input"]["image_mask"].clone()
     task.train_step(sample, model, None, None, 0)
@@ -541,7 +541,7 @@ def test_image_dropout_hides_whole_images_from_the_student_only(start, stepped):
     assert not mask[1000:1200].any()
     assert 0.25 < 1 - mask[:1000, 0].float().mean() < 0.35
     assert seen["net_input"]["image_features"] is sample["net_input"]["image_features"]
-    assert torch.equal(task.teacher.net_input["image_mask"], before)
+    assert torch.equal(task.teaching.teacher.net_input["image_mask"], before)
     assert torch.equal(sample["net_input"]["image_mask"], before)
 
 
@@ -555,7 +555,7 @@ def test_image_dropout_at_its_ends(start, stepped, probability, shown):
 def test_of_a_mini_batch_that_no_cache_knows_nothing_is_said(start, stepped):
     """fairseq takes one of validation where a process has none left, and again to look for NaN."""
     task, model = start({})
-    task._cache = object()  # whatever it knows
+    task.teaching.cache = object()  # whatever it knows
     sample = {**make_sample(3), "target": torch.zeros(3, 5, dtype=torch.long)}
     task.train_step(sample, model, None, None, 0, ignore_grad=False)
     log_probs = stepped[0]["teacher"]["log_probs"]
@@ -565,14 +565,14 @@ def test_of_a_mini_batch_that_no_cache_knows_nothing_is_said(start, stepped):
 
 def test_the_teacher_speaks_beside_the_input_of_the_student(start, stepped):
     task, model = start({})
-    task.teacher = FakeTeacher()
+    task.teaching.teacher = FakeTeacher()
     sample = make_sample(3)
     task.train_step(sample, model.to(torch.bfloat16), None, None, 0)
     said = {"log_probs": "what the teacher says", "maps": {}, "map_masks": {}}
     assert stepped[0]["teacher"] == said
     assert stepped[0]["net_input"] is sample["net_input"]
     assert "teacher" not in sample
-    assert task.teacher.dtype == torch.bfloat16
+    assert task.teaching.teacher.dtype == torch.bfloat16
 
 
 def test_without_a_teacher_nothing_is_added(start, stepped):

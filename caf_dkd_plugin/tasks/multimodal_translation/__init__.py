@@ -1,18 +1,16 @@
 """The task ``multimodal_translation``: translation with images and a frozen teacher.
 
-Letters: B sentences, S source tokens, T target tokens, R image regions, D feature size, V target
-vocabulary.
+Letters: B sentences, R image regions.
 """
 
 import copy
 import logging
-import math
 from dataclasses import asdict
 from typing import Any, Dict, Optional, Tuple
 
 import torch
 from fairseq import utils
-from fairseq.data import FairseqDataset, LanguagePairDataset
+from fairseq.data import LanguagePairDataset
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationTask
 from omegaconf import open_dict
@@ -27,25 +25,17 @@ from ...data.joined_stores import Images, StoredImages, open_stores
 from ...data.multimodal_dataset import MultimodalDataset
 from ...data.split_files import SplitError, SplitFiles, split_files
 from ...data.split_images import image_rows, read_split_ids, with_remedy
-from ...data.taught_dataset import TaughtDataset, lines_of_cache
-from ...data.teacher_cache import TeacherCache, TeacherCacheError
-from ...data.teacher_source import TeacherSourceDataset, read_side
-from ...distillation.tail_shape import TailShape
-from ...distillation.teacher import FrozenTeacher, Student, TeacherError, asked, load_teacher
 from ...freed_memory import keep_freed_memory
 from ...learning_rates import scaled_learning_rates
 from ...modules.visual_backbone import FROM_CHECKPOINT, IMAGE_BACKBONE
 from .checks import (
-    cache_problems,
     data_problems,
     dictionary_problems,
     format_problems,
     option_problems,
     resume_problems,
-    side_dictionary,
     split_problems,
     start_problems,
-    teacher_source_problems,
     unread_problems,
     use_problems,
 )
@@ -55,8 +45,8 @@ from .criterion_checks import (
     aligned_heads,
     criterion_problems,
     resumed_problems,
-    teacher_option,
 )
+from .teaching import Teaching
 from .trained_images import TrainedImages, TrainedOn
 
 logger = logging.getLogger(__name__)
@@ -76,9 +66,7 @@ class MultimodalTranslationTask(TranslationTask):
 
     def __init__(self, cfg: MultimodalTranslationConfig, src_dict, tgt_dict):
         super().__init__(cfg, src_dict, tgt_dict)
-        self.teacher: Optional[FrozenTeacher] = None
-        self._cache: Optional[TeacherCache] = None
-        self._shape: Optional[TailShape] = None
+        self.teaching = Teaching(self)
         self._training = False
         # The checkpoint from which the training will go on.
         self._resumed: Optional[str] = None
@@ -156,11 +144,10 @@ class MultimodalTranslationTask(TranslationTask):
         else:
             self.trained_images.check(store)
             self.datasets[split] = self._with_images(self.datasets[split], store, files, split)
-        if training and self.teacher is not None:
-            self.datasets[split] = self.with_teacher_source(self.datasets[split], files, split)
-        elif training and self._cache is not None:
-            lines = lines_of_cache(self._cache, files, split, store is not None)
-            self.datasets[split] = TaughtDataset(self.datasets[split], self._cache, lines)
+        if training:
+            self.datasets[split] = self.teaching.with_teacher(
+                self.datasets[split], files, split, store is not None
+            )
 
     def _with_images(
         self, pairs: LanguagePairDataset, store: Images, files: SplitFiles, split: str
@@ -175,21 +162,6 @@ class MultimodalTranslationTask(TranslationTask):
             + "".join(f"; {line}; masked" for line in absent)
         )
         return MultimodalDataset(pairs, store, rows)
-
-    def with_teacher_source(
-        self, pairs: FairseqDataset, files: SplitFiles, split: str
-    ) -> FairseqDataset:
-        """Add the side that a teacher reads, where it is not the student's source.
-
-        Raises:
-            ValueError: the side is missing or has another number of sentences.
-        """
-        lang = self.cfg.teacher_source_lang
-        if lang is None:
-            return pairs
-        return TeacherSourceDataset(
-            pairs, read_side(files, split, lang), self.source_dictionary.pad()
-        )
 
     def get_batch_iterator(self, dataset, *args, epoch=1, **kwargs):
         """fairseq's iterator; a resumed training gets the mini-batches of an uninterrupted one.
@@ -274,23 +246,7 @@ class MultimodalTranslationTask(TranslationTask):
             problems += start_problems(self.cfg)
         else:
             problems += resume_problems(self, resumed, store)
-        if self.cfg.teacher_cache is not None:
-            try:
-                self._cache = TeacherCache(self.cfg.teacher_cache)
-                problems += cache_problems(self, self._cache, store)
-            except TeacherCacheError as error:
-                problems.append(str(error))
-        if self.cfg.teacher_path is not None:
-            try:
-                self.teacher = load_teacher(
-                    self.cfg.teacher_path, self.cfg.teacher_data, self.as_student(store)
-                )
-            except TeacherError as error:
-                problems += error.problems
-            except ValueError as error:
-                problems.append(str(error))
-        if self.teacher is not None and self.cfg.teacher_source_lang is not None:
-            problems += teacher_source_problems(self, self.teacher.max_positions[0])
+        problems += self.teaching.begin(store)
         if problems:
             raise ValueError(
                 f"training cannot start, {len(problems)} problem(s) found:\n"
@@ -304,26 +260,6 @@ class MultimodalTranslationTask(TranslationTask):
                 model_cfg.update(found.as_settings())
             logger.info(f"{store.path}: {len(store)} images, {found}")
 
-    def as_student(self, store: Optional[Images]) -> Student:
-        """What the teacher must agree with.
-
-        Raises:
-            ValueError: the side that it reads has no dictionary.
-        """
-        source, target = self.max_positions()
-        related = self.cfg.teacher_source_lang is not None
-        lang = self.cfg.teacher_source_lang if related else self.cfg.source_lang
-        return Student(
-            source_lang=lang,
-            source_dictionary=side_dictionary(self, lang),
-            target_lang=self.cfg.target_lang,
-            target_dictionary=self.target_dictionary,
-            # The limit is for the student's source; what a teacher reads instead is measured.
-            max_positions=(0 if related else source, target),
-            image_h5=self.cfg.image_h5,
-            images=store,
-        )
-
     def build_criterion(self, cfg, *args, **kwargs):
         """Build the criterion; when training starts, check that it and the teacher agree.
 
@@ -332,13 +268,12 @@ class MultimodalTranslationTask(TranslationTask):
                 no effect, attention that cannot be aligned.
         """
         if self._training:
-            cache, symbols = self._cache, len(self.target_dictionary)
-            problems = criterion_problems(
-                self.cfg, cfg, self.teacher, cache, symbols, self._student
-            )
+            symbols = len(self.target_dictionary)
+            problems = criterion_problems(self.cfg, cfg, self.teaching, symbols, self._student)
             if not problems:
                 families = getattr(cfg, "a2d_families", None)
-                self.aligned_heads = aligned_heads(families, self._student.maps, self.teacher)
+                teacher = self.teaching.teacher
+                self.aligned_heads = aligned_heads(families, self._student.maps, teacher)
                 if self._resumed is not None:
                     problems = resumed_problems(self._resumed, self.cfg, cfg, self.aligned_heads)
             if problems:
@@ -378,27 +313,14 @@ class MultimodalTranslationTask(TranslationTask):
     ):
         """Add what the teacher says, hide images, and do fairseq's step.
 
-        The teacher's log-probabilities (B, T, V) at temperature 1 go into
-        ``sample["teacher"]["log_probs"]``; what a cache knows is in the sample already, but for
-        ``tail_shape``, which is the same for all. Where attention is aligned, the teacher's goes into
-        ``maps`` and ``map_masks`` beside them. The number of updates so far, which a schedule of the
-        criterion's lambda follows, goes into ``sample["update_num"]``, and the number of the epoch into
-        ``sample["epoch"]``. The teacher sees the images that --image-dropout hides from the student.
-
-        Where one of several processes has no mini-batch left, fairseq takes any other, also one of
-        validation, of which no cache knows anything, and ignores what comes of it (`ignore_grad`; not when it
-        looks for the layer from which NaN comes). The teacher is not asked then.
+        What :meth:`~.teaching.Teaching.said_of` returns goes into ``sample["teacher"]``, the number of
+        updates so far, which a schedule of the criterion's lambda follows, into ``sample["update_num"]``,
+        and the number of the epoch into ``sample["epoch"]``. The teacher sees the images that
+        --image-dropout hides from the student.
         """
-        if teacher_option(self.teacher, self._cache) is not None:
-            asks_more = self._cache is not None or self.cfg.teacher_source_lang is not None
-            if ignore_grad or (asks_more and "teacher" not in sample):
-                said = self._nothing_said(sample["target"])
-            elif self.teacher is not None:
-                dtype = next(model.parameters()).dtype
-                said = self.teacher.answer(asked(sample), dtype, self.aligned_heads)._asdict()
-            else:
-                shape = self._tail_shape(sample["target"].device)
-                said = {**sample["teacher"], "tail_shape": shape}
+        if self.teaching.option is not None:
+            dtype = next(model.parameters()).dtype
+            said = self.teaching.said_of(sample, dtype, self.aligned_heads, ignore_grad)
             position = {"update_num": update_num, "epoch": self._epoch}
             sample = {**sample, "teacher": said, **position}
         if self.cfg.image_dropout:
@@ -411,19 +333,6 @@ class MultimodalTranslationTask(TranslationTask):
         """Remember its number, which the weight of aligned attention follows."""
         self._epoch = epoch
         super().begin_epoch(epoch, model)
-
-    def _nothing_said(self, target: torch.Tensor) -> Dict[str, Any]:
-        """All symbols as probable as each other, for the criterion to go through the same steps."""
-        shape = (*target.shape, len(self.target_dictionary))  # (B, T, V)
-        log_probs = torch.full(shape, -math.log(shape[-1]), device=target.device)
-        return {"log_probs": log_probs, "maps": {}, "map_masks": {}}
-
-    def _tail_shape(self, device: torch.device) -> TailShape:
-        """Of the teacher's cache; it is moved once."""
-        if self._shape is None or self._shape.mean.device != device:
-            arrays = (self._cache.tail_mean, self._cache.tail_directions)
-            self._shape = TailShape(*(torch.from_numpy(array).to(device) for array in arrays))
-        return self._shape
 
     def _hide_images(self, net_input):
         mask = net_input["image_mask"]  # (B, R)

@@ -9,6 +9,7 @@ from ...data.teacher_cache import TeacherCache
 from ...distillation.attention_alignment import FAMILIES, AttentionAlignment, family_problems
 from ...distillation.teacher import FrozenTeacher
 from .config import MultimodalTranslationConfig
+from .teaching import Teaching
 
 CRITERION = "kd_label_smoothed_cross_entropy"
 
@@ -22,20 +23,10 @@ class Looking(NamedTuple):
     """of an image; None: it reads none"""
 
 
-def teacher_option(
-    teacher: Optional[FrozenTeacher], cache: Optional[TeacherCache]
-) -> Optional[str]:
-    """By which option there is a teacher, if there is one."""
-    if teacher is not None:
-        return "--teacher-path"
-    return "--teacher-cache" if cache is not None else None
-
-
 def criterion_problems(
     cfg: MultimodalTranslationConfig,
     criterion_cfg,
-    teacher: Optional[FrozenTeacher],
-    cache: Optional[TeacherCache],
+    teaching: Teaching,
     symbols: int,
     student: Looking,
 ) -> List[str]:
@@ -44,12 +35,12 @@ def criterion_problems(
     Args:
         cfg: the task's settings.
         criterion_cfg: any criterion's.
-        teacher: the live one, if any.
-        cache: a teacher's, if any.
+        teaching: with a teacher, if there is one.
         symbols: of the target dictionary.
         student: that is to learn.
     """
-    option, name = teacher_option(teacher, cache), criterion_cfg._name
+    option, name = teaching.option, criterion_cfg._name
+    teacher, cache = teaching.teacher, teaching.cache
     if name != CRITERION:
         return (
             [
