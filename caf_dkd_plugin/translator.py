@@ -151,7 +151,7 @@ class Translator:
         if problems:
             raise ValueError("\n".join(problems))
         lengths = [len(sentence) for sentence in tokens]
-        dataset = self._task.build_dataset_for_inference(tokens, lengths)
+        dataset = self._task.text_for_inference(tokens, lengths)
         if pictures is not None:
             dataset = MultimodalDataset(dataset, pictures, rows)
         generator = self._task.build_generator(

@@ -12,9 +12,9 @@ import pytest
 import torch
 from weights import assert_same_weights, weights
 
-import caf_dkd_plugin.tasks.multimodal_translation as task_module
 from caf_dkd_plugin.data.image_store import Description, ImageStore
 from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
+from caf_dkd_plugin.tasks.multimodal_translation import teaching
 
 KD = ("--criterion", "kd_label_smoothed_cross_entropy")
 VALIDATION = ("--task", "multimodal_translation", "--batch-size", "8", "--num-workers", "0")
@@ -166,8 +166,8 @@ def test_the_teacher_is_in_no_checkpoint_and_does_not_learn(
         used.append(load_teacher(*args))
         return used[-1]
 
-    load_teacher = task_module.load_teacher
-    monkeypatch.setattr(task_module, "load_teacher", remember)
+    load_teacher = teaching.load_teacher
+    monkeypatch.setattr(teaching, "load_teacher", remember)
     distilled = train(
         tmp_path / "kd", "--image-h5", store, *KD, "--teacher-path", teacher.best, *NO_DROPOUT
     )

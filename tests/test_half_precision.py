@@ -8,6 +8,7 @@ import copy
 import importlib.machinery
 import logging
 import re
+import shlex
 import sys
 import types
 from typing import NamedTuple
@@ -30,6 +31,11 @@ from caf_dkd_plugin.distillation.teacher import FrozenTeacher
 
 KD = ("--criterion", "kd_label_smoothed_cross_entropy", "--kd-lambda", "0.3")
 NO_DROPOUT = ("--dropout", "0", "--embed-dropout", "0", "--fusion-dropout", "0")
+
+TRANSFORMER = shlex.split(
+    "--arch cross_modal_transformer_tiny --encoder-layers 2 --decoder-layers 2 --dropout 0 "
+    "--fusion-dropout 0"
+)
 
 A2D = {"criterion.a2d_families": "cross,fusion", "model.decoder_attention_heads": 2}
 
@@ -63,11 +69,14 @@ def settings(parse, store):
 
     With a stock architecture fairseq-train takes --bf16 for a sign of a TPU; the settings do not.
     """
-    cfg = parse("--image-h5", store, *KD, *NO_DROPOUT)
+    rnn = parse("--image-h5", store, *KD, *NO_DROPOUT)
+    transformer = parse("--image-h5", store, *KD, *TRANSFORMER)
 
     def change(changes):
-        changed = copy.deepcopy(cfg)
+        changed = copy.deepcopy(transformer if "transformer" in changes else rnn)
         for name, value in changes.items():
+            if name == "transformer":
+                continue
             OmegaConf.update(changed, name, value, merge=False)
         return changed
 
@@ -159,6 +168,7 @@ def update(settings, teachers):
             ("one", {**A2D, "criterion.a2d_aligner": aligner})
             for aligner in ("rowmix", "conv", "mean")
         ),
+        ("one", {"transformer": True, "criterion.a2d_families": "cross,fusion"}),
     ],
     ids=lambda value: value if isinstance(value, str) else ",".join(map(str, value.values())),
 )

@@ -2,7 +2,6 @@
 
 import logging
 import re
-from argparse import Namespace
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import torch
@@ -20,25 +19,21 @@ from .fairseq_lstm import (
     offers_of_lstm,
 )
 from .load import CheckpointError, PathLike, load_checkpoint
+from .model_settings import (
+    FUSION,
+    RNN,
+    TRANSFORMER,
+    architecture,
+    differences,
+    settings_of,
+    text_settings,
+)
 
-FUSION = "encoder.fusion."
 BACKBONE = "encoder.backbone."
-RNN, TRANSFORMER = "cross_modal_rnn", "cross_modal_transformer"
 OWN_TENSOR = {RNN: QUERY, TRANSFORMER: "decoder.layers.0.encoder_attn.q_proj.weight"}
 """what only the state dict of that architecture has, and of fairseq's that has its names"""
 FAIRSEQS = {RNN: "lstm", TRANSFORMER: "transformer"}
 """from which of fairseq's architectures it can start"""
-NOT_IN_THE_SHAPES = {
-    RNN: ("decoder_attention_heads",),
-    TRANSFORMER: (
-        "encoder_attention_heads",
-        "decoder_attention_heads",
-        "encoder_normalize_before",
-        "decoder_normalize_before",
-        "activation_fn",
-    ),
-}
-"""settings without which the weights mean something else"""
 ONLY_FAIRSEQS = (
     "no_scale_embedding",
     "no_token_positional_embeddings",
@@ -182,7 +177,7 @@ def _offers(
     else:
         raise CheckpointError(
             [
-                f"{path} has the architecture {_architecture(state)}; a {kind} can start from a "
+                f"{path} has the architecture {architecture(state)}; a {kind} can start from a "
                 f"{kind} or from fairseq's {FAIRSEQS[kind]}"
             ]
         )
@@ -191,39 +186,22 @@ def _offers(
     return offers
 
 
-def _settings(state: Dict[str, Any]) -> Dict[str, Any]:
-    """Those of the checkpoint's model; empty where it has none."""
-    settings = state["cfg"]["model"] if state.get("cfg") else state.get("args")
-    return vars(settings) if isinstance(settings, Namespace) else settings or {}
-
-
-def _architecture(state: Dict[str, Any]) -> str:
-    settings = _settings(state)
-    return settings.get("arch") or settings.get("_name") or "of an unknown name"
-
-
 def _compare_settings(state: Dict[str, Any], model: nn.Module, path: PathLike) -> None:
     """Refuse a model whose weights fit, but would do something else here.
 
     Raises:
         CheckpointError: everything in which they differ.
     """
-    there = _settings(state)
-    if hasattr(model.encoder, "cfg"):
-        here = {name: getattr(model.encoder.cfg, name) for name in NOT_IN_THE_SHAPES[TRANSFORMER]}
-    else:
-        here = dict.fromkeys(NOT_IN_THE_SHAPES[RNN], model.decoder.recurrence.heads)
     problems = [
-        f"{path} has {name} {there[name]}, this model {value}, and the weights fit only one of them: "
-        f"give --{name.replace('_', '-')} {there[name]}"
-        for name, value in here.items()
-        if name in there and there[name] != value
+        f"{path} has {option} {there}, this model {here}, and the weights fit only one of them: give "
+        f"{option} {there}"
+        for option, there, here in differences(state, text_settings(model))
     ]
     problems += [
         f"{path} was trained with --{name.replace('_', '-')}, which this model cannot have, and its weights "
         "mean something else without"
         for name in ONLY_FAIRSEQS
-        if there.get(name)
+        if settings_of(state).get(name)
     ]
     if problems:
         raise CheckpointError(problems)
@@ -304,14 +282,12 @@ def _other_fusion(
     offers: Dict[str, Offer], state: Dict[str, Any], model: nn.Module
 ) -> Dict[str, str]:
     """Why the fusion of a checkpoint cannot be taken: its weights mean something else here."""
-    fusion, there = model.encoder.fusion, _settings(state)
+    fusion = model.encoder.fusion
     if fusion is None:
         return {}
-    here = fusion.settings()
     unequal = [
-        f"--{name.replace('_', '-')} {there[name]} there, {value} here"
-        for name, value in here.items()
-        if name in there and there[name] != value
+        f"{option} {there} there, {here} here"
+        for option, there, here in differences(state, fusion.settings())
     ]
     if not unequal:
         return {}

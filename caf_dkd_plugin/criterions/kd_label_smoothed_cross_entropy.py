@@ -176,6 +176,11 @@ class KDLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
         if not model.training or (self.smallest_lambda == 1 and self.a2d_families is None):
             return super().forward(model, sample, reduce=reduce)
         self._check_taught(sample)
+        if not reduce and self.alignment is not None:
+            raise ValueError(
+                "with --a2d-families there is no loss of each target token (reduce=False): where source "
+                "words look is a matter of whole sentences"
+            )
         asked = {} if self.alignment is None else {"need_maps": True}
         net_output = model(**sample["net_input"], **asked)
         log_probs, target = self.get_lprobs_and_target(model, net_output, sample)  # (N, V), (N,)

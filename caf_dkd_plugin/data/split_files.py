@@ -68,7 +68,8 @@ def find_parts(files: SplitFiles, split: str) -> List[Part]:
         raise SplitError(
             [
                 f"{files.data} is read with --dataset-impl raw; what goes with its lines (images, another "
-                "side, a teacher's cache) needs binarised sentences. Leave that option out."
+                "side, a teacher's cache) needs binarised sentences. Leave that option out, and with it "
+                "--replace-unk of fairseq-generate, which wants it; fairseq-interactive has one without."
             ]
         )
     found = []

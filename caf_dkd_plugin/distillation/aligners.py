@@ -81,8 +81,9 @@ class FlatConv(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor, rows: Tensor) -> Tensor:
         """See :data:`ALIGNERS`; `rows` are not looked at."""
-        weight, bias = _wide(self.mix.weight), _wide(self.mix.bias)
-        mixed = F.conv2d(_wide(student), weight, bias)  # (B, C_t, X, K)
+        weight, bias = _wide(self.mix.weight)[:, :, 0, 0], _wide(self.mix.bias)
+        # conv2d refuses X = 0, to which --ignore-prefix-size may lead
+        mixed = torch.einsum("ts,bsxk->btxk", weight, _wide(student)) + bias[:, None, None]
         aligned = mixed.flatten(2).log_softmax(dim=-1)  # (B, C_t, X K)
         target = _wide(teacher).flatten(2).log_softmax(dim=-1)
         return F.kl_div(aligned, target, reduction="none", log_target=True).sum(dim=(1, 2))

@@ -8,6 +8,7 @@ from typing import Tuple
 from torch import Tensor, nn
 
 from .masked_attention import masked_attention
+from .retained_dropout import RetainedDropout
 
 
 class CrossModalAttention(nn.Module):
@@ -38,7 +39,7 @@ class CrossModalAttention(nn.Module):
                 "the number of heads must divide it"
             )
         self.heads = heads
-        self.dropout = dropout
+        self.dropout = RetainedDropout(dropout, "CrossModalAttention")
         self.query = nn.Linear(query_size, attention_size)
         self.key = nn.Linear(key_size, attention_size)
         self.value = nn.Linear(key_size, attention_size)
@@ -61,6 +62,6 @@ class CrossModalAttention(nn.Module):
             self.value(items),
             item_mask,
             self.heads,
-            self.dropout if self.training else 0.0,
+            self.dropout.rate_now,
         )
         return self.output(context), weights

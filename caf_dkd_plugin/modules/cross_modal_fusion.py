@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .cross_modal_attention import CrossModalAttention
+from .retained_dropout import RetainedDropout
 
 TEXT_TO_IMAGE = "text-to-image"
 BOTH = "both"
@@ -61,7 +62,7 @@ class CrossModalFusion(nn.Module):
         self.ffn = nn.Sequential(
             nn.Linear(2 * text_size, ffn_size),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            RetainedDropout(dropout, "CrossModalFusion"),
             nn.Linear(ffn_size, text_size),
         )
 

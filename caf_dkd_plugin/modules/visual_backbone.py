@@ -43,8 +43,8 @@ class VisualBackbone(nn.Module):
     """A torchvision network without its head, always in eval mode, and frozen at first.
 
     The map is found by looking at the network's graph: it is the last feature map that has a height
-    and a width, before pooling and classifier. So every network of torchvision has one that ends
-    in such a map; those that end in a sequence of tokens (vision transformers) are refused.
+    and a width, before pooling and classifier. Networks without one, which end in a sequence of tokens
+    (vision transformers), are refused.
 
     Args:
         name: a classification network of torchvision, such as "resnet18".

@@ -10,7 +10,7 @@ SOURCE=${SOURCE:-en} TARGET=${TARGET:-de}                    # of en, de, fr and
 WORK=${WORK:-multi30k}                                   # everything made here
 DATA=${DATA:-$WORK/student-data}                         # of it the student's data
 IMAGES=${IMAGES:-$WORK/images.h5}                        # the image store, also of another pair
-BACKBONE=${BACKBONE:-resnet18}                           # any of torchvision's classifiers
+BACKBONE=${BACKBONE:-resnet18}                           # any of torchvision's convolutional ones
 WEIGHTS=${WEIGHTS:-imagenet}                             # imagenet (downloaded), none, or a file
 VOCAB_SIZE=${VOCAB_SIZE:-2000}                           # subwords, of both languages together
 PYTHON=${PYTHON:-python}

@@ -290,7 +290,7 @@ def test_another_model_is_refused(ours, fairseqs, save, refused):
 def test_other_heads_of_the_decoders_attention_are_refused(ours, save, refused):
     path = save(ours(decoder_attention_heads=1), settings={"decoder_attention_heads": 1})
     model = ours(decoder_attention_heads=4)
-    message = "has decoder_attention_heads 1, this model 4, .* give --decoder-attention-heads 1"
+    message = "has --decoder-attention-heads 1, this model 4, .* give --decoder-attention-heads 1"
     refused(model, path, message)
 
 

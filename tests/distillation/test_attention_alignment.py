@@ -57,9 +57,9 @@ def loss(module, student, teacher, masks=MASKS, teacher_masks=MASKS, first=0):
     return module(student, masks, teacher, teacher_masks, first)
 
 
-def by_loops(family, student, teacher, weights, first=0):
+def by_loops(family, student, teacher, weights, first=0, masks=MASKS):
     """sum over sentences and their queries of the mean over the teacher's heads of the row's KL."""
-    queries, keys = MASKS[family]
+    queries, keys = masks[family]
     total = 0.0
     for b in range(B):
         sentence = 0.0
@@ -133,6 +133,35 @@ def test_conv_counts_one_decoder_family_whole():
     assert loss(alone, student, teacher)["cross"] == 2 * loss(both, student, teacher)["cross"]
 
 
+@pytest.mark.parametrize("aligner", ALIGNERS)
+def test_targets_that_are_no_longer_than_the_prefix_are_no_loss(aligner):
+    module, student = build(aligner, ["cross"]), maps(0)
+    student["cross"].requires_grad_()
+    found = loss(module, student, maps(1), first=T)["cross"]
+    found.backward()
+    assert found == 0
+    for weight in (student["cross"], *module.parameters()):
+        assert not weight.grad.any()
+
+
+@pytest.mark.parametrize("aligner", ["rowmix", "mean"])
+def test_a_key_that_the_student_does_not_look_at_costs_a_bounded_amount(aligner):
+    module = AttentionAlignment(aligner, {"cross": (1, 1)}).double()
+    masks = {"cross": (torch.ones(1, 1, dtype=torch.bool), torch.ones(1, 2, dtype=torch.bool))}
+    student, teacher = (
+        {"cross": torch.tensor(row, dtype=torch.float64).view(1, 1, 1, 2)}
+        for row in ([1.0, 0.0], [0.0, 1.0])
+    )
+    found = module(student, masks, teacher, masks, 0)["cross"]
+    assert found.item() == pytest.approx(-math.log(1e-8))
+
+
+def test_mixtures_do_not_begin_alike():
+    """From equal ones every head of the student would be drawn to the same place."""
+    weights = RowMix(4, 3).weight.softmax(-1)
+    assert (weights.std(dim=0) > 0.01).all()
+
+
 def test_a_bias_of_conv_is_inert():
     module = build("conv")
     sum(loss(module, maps(0), maps(1)).values()).backward()
@@ -198,6 +227,9 @@ def test_a_query_without_a_key_on_either_side_does_not_count(hidden):
     found = loss(module, student, teacher, student_masks, teacher_masks)["fusion"]
     found.backward()
     gradient = student["fusion"].grad
+    weights = module.aligners["fusion"].weight.softmax(-1).detach()
+    values = (student["fusion"].detach(), teacher["fusion"])
+    assert found.item() == pytest.approx(by_loops("fusion", *values, weights, masks=masks))
     assert found > 0
     assert torch.isfinite(gradient).all()
     assert [bool(gradient[b].any()) for b in range(B)] == [False, False, True]

@@ -145,6 +145,16 @@ def test_rows_in_any_order_get_their_own_answers(arch, stock, teacher, student, 
     expected = frozen.log_probs(net_input, torch.float32)[order]
     torch.testing.assert_close(frozen.log_probs(shuffled, torch.float32), expected)
 
+    frozen = load_teacher(str(teacher.best), None, student)
+    _, *in_order = frozen.answer(net_input, torch.float32, ["cross", "fusion"])
+    _, *found = frozen.answer(shuffled, torch.float32, ["cross", "fusion"])
+    for expected, of_shuffled in zip(in_order, found):
+        expected = {
+            family: tuple(x[order] for x in both) if isinstance(both, tuple) else both[order]
+            for family, both in expected.items()
+        }
+        torch.testing.assert_close(of_shuffled, expected)
+
 
 def test_it_is_asked_about_the_other_source_where_there_is_one():
     net_input = {"src_tokens": 1, "src_lengths": 2, "prev_output_tokens": 3, "image_features": 4}

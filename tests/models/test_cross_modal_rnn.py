@@ -1,5 +1,8 @@
 """What holds of the cross_modal_rnn alone; test_cross_modal_models.py has the rest."""
 
+from argparse import Namespace
+from types import SimpleNamespace
+
 import fairseq.models
 import pytest
 import torch
@@ -7,7 +10,8 @@ from fairseq.data import Dictionary
 from fairseq.dataclass.configs import FairseqConfig
 from omegaconf import OmegaConf
 
-from caf_dkd_plugin.models.cross_modal_rnn import CrossModalRNNModel
+from caf_dkd_plugin.models._cross_modal.config import text_problems
+from caf_dkd_plugin.models.cross_modal_rnn import CrossModalRNNConfig, CrossModalRNNModel
 from caf_dkd_plugin.modules.scaled_embedding import ScaledEmbedding
 
 IMAGES = {"image_feature_size": 10}
@@ -227,6 +231,13 @@ def test_all_contradictions_come_in_one_error(build):
 def test_a_task_that_pads_on_the_left_is_refused(side, build):
     with pytest.raises(ValueError, match=f"{side}.* padded on the right.* multimodal_translation"):
         build(**{f"left_pad_{side}": True})
+
+
+def test_a_task_without_a_dataclass_that_pads_on_the_left_is_refused():
+    """translation_multi_simple_epoch keeps its options in `args`, and some of them as words."""
+    args = Namespace(left_pad_source="True", left_pad_target="False")
+    [problem] = text_problems(CrossModalRNNConfig(), SimpleNamespace(cfg=None, args=args))
+    assert "it reads source sentences that are padded on the right" in problem
 
 
 def test_settings_of_an_unused_fusion_are_not_judged(build):

@@ -10,7 +10,9 @@ import fairseq.models
 import pytest
 import torch
 from fairseq import options
+from fairseq.dataclass.configs import FairseqConfig
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from omegaconf import OmegaConf
 
 from caf_dkd_plugin.models.cross_modal_transformer import CrossModalTransformerModel
 from caf_dkd_plugin.models.cross_modal_transformer.layers import RecordedAttention
@@ -291,3 +293,22 @@ def test_in_bfloat16_the_slow_kernel_is_not_used(dtype):
         attention(x, x, x, need_weights=False)[0].sum().backward()
     fused = any("flash" in event.name for event in profile.events())
     assert fused == (dtype == torch.float32)
+
+
+# -- dropout while it translates ------------------------------------------------------------------
+
+
+def test_retained_dropout_is_that_of_the_fusion_too(build):
+    model = build({**IMAGES, **NO_DROPOUT, "fusion_dropout": 0.5}).eval()
+    cfg = OmegaConf.structured(FairseqConfig())
+    cfg.generation.retain_dropout = True
+    image = {"image_features": torch.randn(1, 3, 10), "image_mask": torch.ones(1, 3).bool()}
+    sentence = torch.tensor([[4, 5, EOS]]), torch.tensor([3])
+
+    def fused():
+        with torch.no_grad():
+            return model.encoder(*sentence, **image)["encoder_out"][0]
+
+    assert torch.equal(fused(), fused())
+    model.prepare_for_inference_(cfg)
+    assert not torch.equal(fused(), fused())

@@ -106,7 +106,7 @@ def test_a_checkpoint_older_than_a_setting_gets_its_default(arch, small, diction
     del settings["fusion_dropout"]
     cfg = OmegaConf.create({**settings, "_name": arch})
     model = fairseq.models.build_model(cfg, task_of(*dictionaries))
-    assert model.encoder.fusion.text_to_image.dropout == config.fusion_dropout
+    assert model.encoder.fusion.text_to_image.dropout.rate == config.fusion_dropout
 
 
 def task_of(source, target):

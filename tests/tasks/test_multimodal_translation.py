@@ -23,6 +23,12 @@ from caf_dkd_plugin.tasks.multimodal_translation import MultimodalTranslationCon
 
 KD = "kd_label_smoothed_cross_entropy"
 REGIONS, SIZE = 4, 8  # of conftest's store
+BEST_BLEU = {
+    "task.best_checkpoint_metric": "bleu",
+    "task.maximize_best_checkpoint_metric": True,
+    "task.eval_bleu": True,
+    "task.eval_bleu_args": "{}",
+}
 
 
 @pytest.fixture(scope="session")
@@ -176,6 +182,18 @@ def test_a_feature_size_that_agrees_with_the_store_is_harmless(start):
             "--image-feature-size 9 is read from the image store: give --image-h5 instead",
         ),
         ({"task.valid_subset": "valid,valid1"}, "has no split 'valid1' for en-de"),
+        (
+            {"task.best_checkpoint_metric": "kd_loss"},
+            "--best-checkpoint-metric kd_loss is of training only, since no teacher is asked",
+        ),
+        (
+            {**BEST_BLEU, "task.eval_bleu": False},
+            "--best-checkpoint-metric bleu needs --eval-bleu",
+        ),
+        (
+            {**BEST_BLEU, "task.maximize_best_checkpoint_metric": False},
+            "--best-checkpoint-metric bleu would keep the worst epoch without --maximize-best",
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_refused(start, changes, message):
@@ -184,6 +202,11 @@ def test_settings_that_cannot_work_are_refused(start, changes, message):
     ) as e:
         start(changes)
     assert e.match(message)
+
+
+def test_the_best_epoch_may_be_told_by_bleu(start):
+    start(BEST_BLEU)
+    start({**BEST_BLEU, "task.eval_bleu": False, "task.disable_validation": True})
 
 
 def test_all_problems_are_in_one_report(start, data_copy, write_store, tmp_path):
@@ -383,7 +406,8 @@ def test_sources_are_padded_on_the_right(settings, with_store):
     dataset = task.dataset("valid")
     assert isinstance(dataset, MultimodalDataset) == with_store
     lines = [torch.tensor([5, 6, 2]), torch.tensor([5, 2])]
-    inference = task.build_dataset_for_inference(lines, [3, 2])
+    without = tasks.setup_task(settings({"task.image_h5": None}).task)
+    inference = without.build_dataset_for_inference(lines, [3, 2])
     for pairs in (dataset, inference):
         shortest, longest = pairs.sizes.argmin(), pairs.sizes.argmax()
         batch = pairs.collater([pairs[int(shortest)], pairs[int(longest)]])
@@ -415,6 +439,26 @@ def test_images_follow_the_filter_by_length_and_the_batches(settings, data_bin):
                 assert torch.equal(features, torch.from_numpy(expected))
     assert sorted(sentences) == [i for i in range(64) if pairs.sizes[i].max() <= 9]
     assert len(sentences) % 8  # some would be missing from fairseq-fixed's own batches
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+def test_mini_batches_are_new_where_update_epoch_batch_itr_says_so(settings, renewed, monkeypatch):
+    """Whoever orders them is told the epoch; without the option the first, resumed or not."""
+    task, told = tasks.setup_task(settings({}).task), []
+    task.load_dataset("train")
+    iterate = TranslationTask.get_batch_iterator
+
+    def remember(*args, epoch, **kwargs):
+        told.append(epoch)
+        return iterate(*args, epoch=epoch, **kwargs)
+
+    monkeypatch.setattr(TranslationTask, "get_batch_iterator", remember)
+    for epoch in (1, 2, 3):
+        iterator = task.get_batch_iterator(
+            *(task.dataset("train"), None, 8, None), epoch=epoch, update_epoch_batch_itr=renewed
+        )
+    assert told == ([1, 2, 3] if renewed else [1, 1, 1])
+    assert iterator.epoch == (3 if renewed else 1)  # the cached one counts by itself
 
 
 # -- using a checkpoint ---------------------------------------------------------------------------
@@ -661,11 +705,15 @@ def test_weights_for_photographs_need_a_list_of_some(interactive, use):
 
 
 def test_an_image_model_needs_a_list_or_a_word(use):
-    task = use(SIZE, {})
-    with pytest.raises(ValueError, match="Name the image of each input line with --image-list, or"):
-        task.build_dataset_for_inference(*lines(2))
-    task = use(SIZE, {"task.image_missing": "mask"})
+    task = use(SIZE, {"task.image_h5": None, "task.image_missing": "mask"})
     assert not isinstance(task.build_dataset_for_inference(*lines(2)), MultimodalDataset)
+
+
+@pytest.mark.parametrize("image_missing", ["error", "mask"])
+def test_a_store_without_a_list_would_not_be_read(use, image_missing):
+    task = use(SIZE, {"task.image_missing": image_missing})
+    with pytest.raises(ValueError, match="reads --image-h5 only by way of --image-list"):
+        task.build_dataset_for_inference(*lines(2))
 
 
 def test_images_are_put_back_to_the_tokens_they_were_made_for(interactive, monkeypatch):

@@ -110,8 +110,11 @@ def dropout_problems(cfg: CrossModalConfig, names: Sequence[str]) -> List[str]:
 def text_problems(cfg: CrossModalConfig, task) -> List[str]:
     """What is wrong with padding and embeddings for this task, one line each."""
     found = []
+    settings = (
+        task.args if task.cfg is None else task.cfg
+    )  # older tasks have the former, with strings
     for side in ("source", "target"):
-        if getattr(task.cfg, f"left_pad_{side}", False):
+        if str(getattr(settings, f"left_pad_{side}", False)) == "True":
             found.append(
                 f"it reads {side} sentences that are padded on the right, but this task pads "
                 "them on the left. Use --task multimodal_translation, without "

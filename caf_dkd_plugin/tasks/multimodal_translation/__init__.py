@@ -16,6 +16,7 @@ from fairseq.tasks.translation import TranslationTask
 from omegaconf import open_dict
 
 from ...checkpoints.initialise import initialise
+from ...checkpoints.model_settings import going_on_problems
 from ...checkpoints.resuming import resumed_path
 from ...data.complete_dataset import CompleteDataset
 from ...data.dictionaries import symbols
@@ -33,6 +34,7 @@ from .checks import (
     dictionary_problems,
     format_problems,
     option_problems,
+    other_start,
     resume_problems,
     split_problems,
     start_problems,
@@ -168,10 +170,12 @@ class MultimodalTranslationTask(TranslationTask):
 
         fairseq-fixed 0.12.3.1 orders sentences of equal length by the epoch in which the iterator is
         made, which is the first one only while nothing is resumed. On official fairseq 0.12.2, which
-        goes by the seed alone, nothing changes.
+        goes by the seed alone, nothing changes. With --update-epoch-batch-itr every epoch has an iterator
+        of its own, resumed or not.
         """
         cached = self.dataset_to_epoch_iter.get(dataset)
-        iterator = super().get_batch_iterator(dataset, *args, epoch=1, **kwargs)
+        ordered_by = epoch if kwargs.get("update_epoch_batch_itr") else 1
+        iterator = super().get_batch_iterator(dataset, *args, epoch=ordered_by, **kwargs)
         if iterator is not cached:
             iterator.epoch = max(epoch, 1)  # as fairseq numbers them
         return iterator
@@ -193,6 +197,7 @@ class MultimodalTranslationTask(TranslationTask):
         resumed = self._resumed = resumed_path(
             self.cfg.save_dir,
             self.cfg.restore_file,
+            self.cfg.checkpoint_suffix,
             self.cfg.continue_once,
             self.cfg.finetune_from_model,
         )
@@ -202,6 +207,10 @@ class MultimodalTranslationTask(TranslationTask):
         if resumed is not None and hasattr(cfg, "image_backbone_weights"):
             cfg = _with_weights_of_checkpoint(cfg)
         model = super().build_model(cfg, from_checkpoint)
+        if resumed is not None:
+            problems = going_on_problems(resumed, model)
+            if problems:
+                raise ValueError("\n".join([*problems, other_start(self.cfg, resumed)]))
         if hasattr(model, "map_counts"):
             self._student = Looking(model.map_counts(), self._regions_of(model))
         if self.cfg.init_from is not None and resumed is not None:
@@ -360,13 +369,14 @@ class MultimodalTranslationTask(TranslationTask):
 
     # -- fairseq-interactive --------------------------------------------------------------------
 
-    def build_dataset_for_inference(self, src_tokens, src_lengths, constraints=None):
-        """The next buffer of input lines, with the images that --image-list names for them.
+    def text_for_inference(self, src_tokens, src_lengths, constraints=None) -> LanguagePairDataset:
+        """Sentences to translate, without images.
 
         Raises:
-            ValueError: the model needs images and there is no list, or the list is too short.
+            ValueError: images were given, and no model reads any.
         """
-        pairs = LanguagePairDataset(
+        self.check_images_are_read()
+        return LanguagePairDataset(
             src_tokens,
             src_lengths,
             self.source_dictionary,
@@ -374,9 +384,21 @@ class MultimodalTranslationTask(TranslationTask):
             left_pad_source=self.cfg.left_pad_source,
             constraints=constraints,
         )
-        self.check_images_are_read()
+
+    def build_dataset_for_inference(self, src_tokens, src_lengths, constraints=None):
+        """The next buffer of input lines, with the images that --image-list names for them.
+
+        Raises:
+            ValueError: the model needs images and there is no list, or the list is too short.
+        """
+        pairs = self.text_for_inference(src_tokens, src_lengths, constraints)
         if self._image_list is not None:
             return self._image_list.dataset(pairs)
+        if self.cfg.image_h5 is not None:
+            raise ValueError(
+                "fairseq-interactive reads --image-h5 only by way of --image-list, which names the image "
+                "of each input line: give that too, or leave --image-h5 out."
+            )
         if self.trained_images and self.cfg.image_missing == "error":
             raise ValueError(
                 "the checkpoint was trained with images. Name the image of each input line with "

@@ -110,9 +110,33 @@ def option_problems(cfg: MultimodalTranslationConfig, model_cfg) -> List[str]:
         found.append(
             "--init-from and --finetune-from-model are two models to start from: leave one out"
         )
+    found += _best_problems(cfg)
     given = format_of_model(model_cfg)
     if cfg.image_h5 is None and given is not None:
         found.append(f"{given.option} is read from the image store: give --image-h5 instead")
+    return found
+
+
+def _best_problems(cfg: MultimodalTranslationConfig) -> List[str]:
+    """Whether the best checkpoint can be told, and is not the worst."""
+    metric = cfg.best_checkpoint_metric
+    if cfg.disable_validation:
+        return []
+    if metric.startswith(("kd_", "a2d_")):
+        return [
+            f"--best-checkpoint-metric {metric} is of training only, since no teacher is asked in "
+            "validation: use loss, nll_loss, or bleu"
+        ]
+    if metric != "bleu":
+        return []
+    found = []
+    if not cfg.eval_bleu:
+        found.append("--best-checkpoint-metric bleu needs --eval-bleu")
+    if not cfg.maximize_best_checkpoint_metric:
+        found.append(
+            "--best-checkpoint-metric bleu would keep the worst epoch without "
+            "--maximize-best-checkpoint-metric"
+        )
     return found
 
 
@@ -221,6 +245,13 @@ def dictionary_problems(task: TranslationTask, state_dict: Dict[str, Any]) -> Li
     return found
 
 
+def other_start(cfg: MultimodalTranslationConfig, path: str) -> str:
+    """What to do where a training cannot go on from a checkpoint."""
+    if path == cfg.finetune_from_model:
+        return "What fits of it can be taken with --init-from in place of --finetune-from-model."
+    return "To begin anew, give another --save-dir; to start from its weights, --init-from."
+
+
 def resume_problems(task: TranslationTask, path: str, store: Optional[Images]) -> List[str]:
     """fairseq-train loads no task state; were these the dictionaries and images so far?
 
@@ -233,9 +264,7 @@ def resume_problems(task: TranslationTask, path: str, store: Optional[Images]) -
         state = task_state(path)
     except CheckpointError as error:
         return error.problems
-    remedy = "To begin anew, give another --save-dir; to start from its weights, --init-from."
-    if path == task.cfg.finetune_from_model:
-        remedy = "What fits of it can be taken with --init-from in place of --finetune-from-model."
+    remedy = other_start(task.cfg, path)
     found = [f"{line} {remedy}" for line in dictionary_problems(task, state)]
     if store is not None and state.get("images") is not None:
         differences = store.description.differences(state["images"], "now", "so far")

@@ -136,7 +136,7 @@ class Teaching:
 
         Args:
             sample: of the training.
-            dtype: of the log-probabilities.
+            dtype: in which a live teacher computes.
             families: of attention that is aligned.
             ignored: whether nothing is learnt from the sample.
         """
