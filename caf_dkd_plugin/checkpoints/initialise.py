@@ -25,7 +25,8 @@ from .model_settings import (
     TRANSFORMER,
     architecture,
     differences,
-    settings_of,
+    foreign_problems,
+    image_settings,
     text_settings,
 )
 
@@ -34,15 +35,6 @@ OWN_TENSOR = {RNN: QUERY, TRANSFORMER: "decoder.layers.0.encoder_attn.q_proj.wei
 """what only the state dict of that architecture has, and of fairseq's that has its names"""
 FAIRSEQS = {RNN: "lstm", TRANSFORMER: "transformer"}
 """from which of fairseq's architectures it can start"""
-ONLY_FAIRSEQS = (
-    "no_scale_embedding",
-    "no_token_positional_embeddings",
-    "encoder_learned_pos",
-    "decoder_learned_pos",
-    "layernorm_embedding",
-    "cross_self_attention",
-)
-"""settings of fairseq's Transformer that a cross_modal_transformer does not have"""
 COPIES = r"encoder\.layers\.\d+\.(in_proj|out_proj|fc1|fc2)_(weight|bias)"
 """what fairseq 0.12.2's Transformer has twice"""
 
@@ -126,7 +118,7 @@ def initialise(
     reasons = {name: _why_not(name, offers, here) for name in offers}
     reasons.update(_foreign_fusion(offers, state, images))
     reasons.update(_other_fusion(offers, state, model))
-    reasons.update(_foreign_backbone(offers, state["model"], here, reasons))
+    reasons.update(_foreign_backbone(offers, state, model, here, reasons))
     taken = {name: offer for name, offer in offers.items() if reasons[name] is None}
     left = {
         origin: _why_left(origin, offers, reasons)
@@ -197,12 +189,7 @@ def _compare_settings(state: Dict[str, Any], model: nn.Module, path: PathLike) -
         f"{option} {there}"
         for option, there, here in differences(state, text_settings(model))
     ]
-    problems += [
-        f"{path} was trained with --{name.replace('_', '-')}, which this model cannot have, and its weights "
-        "mean something else without"
-        for name in ONLY_FAIRSEQS
-        if settings_of(state).get(name)
-    ]
+    problems += foreign_problems(state, path)
     if problems:
         raise CheckpointError(problems)
 
@@ -297,13 +284,17 @@ def _other_fusion(
 
 def _foreign_backbone(
     offers: Dict[str, Offer],
-    weights: Dict[str, Tensor],
+    state: Dict[str, Any],
+    model: nn.Module,
     here: Dict[str, Tensor],
     reasons: Dict[str, Optional[str]],
 ) -> Dict[str, str]:
     """Why a backbone, and the fusion that has learned to read it, cannot be taken: it is another one."""
-    mine, theirs = ({n for n in names if n.startswith(BACKBONE)} for names in (here, weights))
-    if mine == theirs and not any(reasons[name] for name in mine):
+    names = (here, state["model"])
+    mine, theirs = ({n for n in each if n.startswith(BACKBONE)} for each in names)
+    layer = {k: v for k, v in image_settings(model).items() if k == "image_backbone_layer"}
+    same = mine == theirs and not differences(state, layer)
+    if same and not any(reasons[name] for name in mine):
         return {}
     reason = "the two have not the same backbone, whose weights and what reads them belong together"
     return {name: reason for name in offers if name.startswith((BACKBONE, FUSION))}

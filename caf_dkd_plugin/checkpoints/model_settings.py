@@ -20,6 +20,15 @@ NOT_IN_THE_SHAPES = {
     ),
 }
 """settings of the text part without which the weights mean something else"""
+ONLY_FAIRSEQS = (
+    "no_scale_embedding",
+    "no_token_positional_embeddings",
+    "encoder_learned_pos",
+    "decoder_learned_pos",
+    "layernorm_embedding",
+    "cross_self_attention",
+)
+"""settings of fairseq's Transformer that a cross_modal_transformer does not have"""
 
 
 def settings_of(state: Dict[str, Any]) -> Dict[str, Any]:
@@ -41,6 +50,16 @@ def text_settings(model: nn.Module) -> Dict[str, Any]:
     return dict.fromkeys(NOT_IN_THE_SHAPES[RNN], model.decoder.recurrence.heads)
 
 
+def image_settings(model: nn.Module) -> Dict[str, Any]:
+    """The same of what reads images; nothing where nothing does."""
+    found, backbone = {}, model.encoder.backbone
+    if model.encoder.fusion is not None:
+        found.update(model.encoder.fusion.settings())
+    if backbone is not None:
+        found["image_backbone_layer"] = backbone.layer
+    return found
+
+
 class Difference(NamedTuple):
     """A setting that a checkpoint's model has otherwise."""
 
@@ -57,6 +76,16 @@ def differences(state: Dict[str, Any], here: Dict[str, Any]) -> List[Difference]
         Difference(f"--{name.replace('_', '-')}", there[name], value)
         for name, value in here.items()
         if name in there and there[name] != value
+    ]
+
+
+def foreign_problems(state: Dict[str, Any], path: PathLike) -> List[str]:
+    """Which settings of a checkpoint of fairseq's no model of ours can have, one line each."""
+    return [
+        f"{path} was trained with --{name.replace('_', '-')}, which this model cannot have, and its weights "
+        "mean something else without"
+        for name in ONLY_FAIRSEQS
+        if settings_of(state).get(name)
     ]
 
 
@@ -79,8 +108,8 @@ def going_on_problems(path: PathLike, model: nn.Module) -> List[str]:
     if had_images != (fusion is not None):
         there, here = ("reads", "none") if had_images else ("reads no", "some")
         return [f"{path} has a model that {there} images, and this one is to read {here}"]
-    settings = {**text_settings(model), **({} if fusion is None else fusion.settings())}
-    return [
+    settings = {**text_settings(model), **image_settings(model)}
+    return foreign_problems(state, path) + [
         f"{path} was trained with {option} {there}, not {here}, and its weights mean something else with "
         "that"
         for option, there, here in differences(state, settings)

@@ -35,6 +35,6 @@ class RetainedDropout(nn.Module):
         retain_dropout_modules: Optional[List[str]] = None,
         **_,
     ) -> None:
-        """fairseq calls it of every module before it generates."""
+        """fairseq calls it on every module before it generates."""
         chosen = retain_dropout_modules is None or self.module_name in retain_dropout_modules
         self._retained = retain_dropout and chosen

@@ -1,5 +1,6 @@
 """From which checkpoint a training goes on, and with which it cannot."""
 
+import shlex
 from types import SimpleNamespace
 
 import pytest
@@ -30,12 +31,15 @@ def test_it_is_the_file_that_fairseq_loads(suffix, tmp_path):
 
 
 def test_a_training_with_a_suffix_goes_on_from_its_own(train, tmp_path):
-    train(tmp_path, "--max-update", "1")
-    options = ("--checkpoint-suffix", "_b", "--max-update")
-    first = train(tmp_path, *options, "1")
-    assert "Loaded checkpoint" not in first.run.log
+    other = train(tmp_path, "--max-update", "1").last
+    options = ("--checkpoint-suffix", "_b", "--init-from", other, "--max-update")
+    log = train(tmp_path, *options, "1").run.log
+    assert "tensors were taken from it" in log
+    assert "Loaded checkpoint" not in log
+    last = tmp_path / "checkpoint_last_b.pt"
     log = train(tmp_path, *options, "2").run.log
-    assert f"Loaded checkpoint {tmp_path}/checkpoint_last_b.pt" in log
+    assert f"going on from {last}, so --init-from is not read" in log
+    assert f"Loaded checkpoint {last}" in log
 
 
 @pytest.mark.parametrize(
@@ -61,6 +65,36 @@ def test_weights_that_mean_something_else_are_not_gone_on_with(
         train(folder, *small, *images, *changes, *start, "--max-update", "2")
     assert str(trained.last) in str(error.value)
     assert "--init-from" in str(error.value)
+
+
+def test_a_backbone_that_is_read_elsewhere_is_another_one(
+    train, pixel_store, backbone_options, tmp_path
+):
+    pixels = ("--image-h5", pixel_store, *backbone_options, "--max-update")
+    train(tmp_path, *pixels, "1")
+    with pytest.raises(ValueError, match="with --image-backbone-layer grid, not global"):
+        train(tmp_path, *pixels, "2", "--image-backbone-layer", "global")
+
+
+def test_settings_that_only_fairseqs_transformer_has_are_refused(stock, train, tmp_path):
+    state = torch.load(stock("transformer").last, weights_only=True)
+    state["cfg"]["model"].no_scale_embedding = True
+    path = tmp_path / "model.pt"
+    torch.save(state, path)
+    sizes = shlex.split(
+        "--arch cross_modal_transformer --encoder-layers 1 --decoder-layers 1 --max-update 1 "
+        "--encoder-embed-dim 16 --decoder-embed-dim 16 --encoder-ffn-embed-dim 16 "
+        "--decoder-ffn-embed-dim 16 --encoder-attention-heads 2 --decoder-attention-heads 2"
+    )
+    with pytest.raises(ValueError, match="with --no-scale-embedding, which this model cannot have"):
+        train(tmp_path / "new", *sizes, "--finetune-from-model", path)
+
+
+@pytest.mark.parametrize("option", ["--restore-file", "--continue-once"])
+def test_what_is_named_is_to_be_left_out(option, train, tmp_path):
+    trained = train(tmp_path, "--decoder-attention-heads", "2", "--max-update", "1")
+    with pytest.raises(ValueError, match="To begin anew, leave out --restore-file or --continue-o"):
+        train(tmp_path / "new", option, trained.last, "--max-update", "2")
 
 
 def test_a_model_of_fairseq_is_asked_nothing():

@@ -298,10 +298,12 @@ def test_in_bfloat16_the_slow_kernel_is_not_used(dtype):
 # -- dropout while it translates ------------------------------------------------------------------
 
 
-def test_retained_dropout_is_that_of_the_fusion_too(build):
+@pytest.mark.parametrize("chosen", ["CrossModalFusion", "CrossModalAttention", None])
+def test_retained_dropout_is_that_of_the_fusion_too(chosen, build):
     model = build({**IMAGES, **NO_DROPOUT, "fusion_dropout": 0.5}).eval()
     cfg = OmegaConf.structured(FairseqConfig())
     cfg.generation.retain_dropout = True
+    cfg.generation.retain_dropout_modules = None if chosen is None else [chosen]
     image = {"image_features": torch.randn(1, 3, 10), "image_mask": torch.ones(1, 3).bool()}
     sentence = torch.tensor([[4, 5, EOS]]), torch.tensor([3])
 

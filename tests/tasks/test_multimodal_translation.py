@@ -466,7 +466,8 @@ def test_mini_batches_are_new_where_update_epoch_batch_itr_says_so(settings, ren
 
 def test_an_image_model_without_images_must_be_meant(use):
     with pytest.raises(
-        ValueError, match=r"was trained with images\. Give .* or --image-missing mask"
+        ValueError,
+        match=r"was trained with images\. Give .* --image-list.* or --image-missing mask",
     ):
         use(SIZE, {"task.image_h5": None})
     use(SIZE, {"task.image_h5": None, "task.image_missing": "mask"})
@@ -704,7 +705,7 @@ def test_weights_for_photographs_need_a_list_of_some(interactive, use):
         interactive(["train_00003.png"], image_list_weights="w.pth")
 
 
-def test_an_image_model_needs_a_list_or_a_word(use):
+def test_an_image_model_translates_without_images_where_that_is_meant(use):
     task = use(SIZE, {"task.image_h5": None, "task.image_missing": "mask"})
     assert not isinstance(task.build_dataset_for_inference(*lines(2)), MultimodalDataset)
 
@@ -712,7 +713,7 @@ def test_an_image_model_needs_a_list_or_a_word(use):
 @pytest.mark.parametrize("image_missing", ["error", "mask"])
 def test_a_store_without_a_list_would_not_be_read(use, image_missing):
     task = use(SIZE, {"task.image_missing": image_missing})
-    with pytest.raises(ValueError, match="reads --image-h5 only by way of --image-list"):
+    with pytest.raises(ValueError, match="--image-h5 is not read here without --image-list"):
         task.build_dataset_for_inference(*lines(2))
 
 

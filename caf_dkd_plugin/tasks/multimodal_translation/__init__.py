@@ -389,20 +389,15 @@ class MultimodalTranslationTask(TranslationTask):
         """The next buffer of input lines, with the images that --image-list names for them.
 
         Raises:
-            ValueError: the model needs images and there is no list, or the list is too short.
+            ValueError: there is a store and no list, or the list is too short.
         """
         pairs = self.text_for_inference(src_tokens, src_lengths, constraints)
         if self._image_list is not None:
             return self._image_list.dataset(pairs)
         if self.cfg.image_h5 is not None:
             raise ValueError(
-                "fairseq-interactive reads --image-h5 only by way of --image-list, which names the image "
-                "of each input line: give that too, or leave --image-h5 out."
-            )
-        if self.trained_images and self.cfg.image_missing == "error":
-            raise ValueError(
-                "the checkpoint was trained with images. Name the image of each input line with "
-                "--image-list, or give --image-missing mask to translate without images on purpose."
+                "--image-h5 is not read here without --image-list, which names the image of each line: "
+                "give that too, or leave --image-h5 out and give --image-missing mask."
             )
         return pairs
 

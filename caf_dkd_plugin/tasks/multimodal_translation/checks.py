@@ -174,7 +174,8 @@ def use_problems(cfg: MultimodalTranslationConfig, model_cfg, reads_images: bool
     found = []
     if reads_images and not _given_images(cfg) and cfg.image_missing == "error":
         found.append(
-            "the checkpoint was trained with images. Give its image store with --image-h5, or "
+            "the checkpoint was trained with images. Give its image store with --image-h5 (in "
+            "fairseq-interactive with --image-list, which names the image of each line), or "
             "--image-missing mask to translate without images on purpose."
         )
     if not can_read_images(model_cfg):
@@ -249,6 +250,11 @@ def other_start(cfg: MultimodalTranslationConfig, path: str) -> str:
     """What to do where a training cannot go on from a checkpoint."""
     if path == cfg.finetune_from_model:
         return "What fits of it can be taken with --init-from in place of --finetune-from-model."
+    if path in (cfg.continue_once, cfg.restore_file):
+        return (
+            "To begin anew, leave out --restore-file or --continue-once; to start from its weights, give "
+            "--init-from in their place."
+        )
     return "To begin anew, give another --save-dir; to start from its weights, --init-from."
 
 
