@@ -139,9 +139,9 @@ def test_weights_that_mean_something_else_are_refused(
 ):
     start = ("--init-from", stock("transformer").last)
     other = ("--encoder-attention-heads", "4", "--activation-fn", "gelu")
-    with pytest.raises(ValueError, match="has encoder_attention_heads 2, this model 4") as error:
+    with pytest.raises(ValueError, match="has --encoder-attention-heads 2, this model 4") as error:
         train(tmp_path, *same_sizes, *start, *other)
-    assert "has activation_fn relu, this model gelu" in str(error.value)
+    assert "has --activation-fn relu, this model gelu" in str(error.value)
     only_theirs = ["--no-scale-embedding", "--decoder-learned-pos", "--layernorm-embedding"]
     theirs = train(tmp_path / "theirs", *stock_options["transformer"], *only_theirs).last
     with pytest.raises(ValueError, match="was trained with --no-scale-embedding, which") as error:
