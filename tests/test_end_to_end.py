@@ -267,18 +267,16 @@ def interactive(fairseq, teacher, data_bin, store, tmp_path, monkeypatch):
     """A function that translates lines with a list of images: (lines, ids, *options) -> Run."""
 
     def run(lines, ids, *options, without_store=False):
-        at_exit = []
-        monkeypatch.setattr(atexit, "register", at_exit.append)
+        run.at_exit = []
+        monkeypatch.setattr(atexit, "register", run.at_exit.append)
         for name, content in (("input", lines), ("images", ids)):
             (tmp_path / name).write_text("".join(f"{line}\n" for line in content))
         images = () if without_store else ("--image-h5", store)
         use = ("--task", "multimodal_translation", *images, "--path", teacher.best)
-        translated = fairseq(
+        return fairseq(
             *("interactive", data_bin, *use, "--beam", "2", "--max-len-b", "20"),
             *("--input", tmp_path / "input", "--image-list", tmp_path / "images", *options),
         )
-        run.at_exit = at_exit
-        return translated
 
     return run
 
@@ -375,10 +373,13 @@ def test_photographs_that_cannot_be_read_stop_it_before_it_starts(
         interactive(lines, ["none.png", *ids[1:]], *use)
 
 
-def test_generate_refuses_a_list_for_interactive(teacher, generate, store, tmp_path):
+def test_generate_refuses_a_list_for_interactive(teacher, generate, store, tmp_path, monkeypatch):
+    at_exit = []
+    monkeypatch.setattr(atexit, "register", at_exit.append)
     (tmp_path / "list").write_text("train_00001.png\n")
     with pytest.raises(ValueError, match="--image-list is for fairseq-interactive; the images of"):
         generate(teacher.best, "--image-h5", store, "--image-list", tmp_path / "list")
+    assert not at_exit  # no warning of lines that nobody was to read
 
 
 # -- with and without images ----------------------------------------------------------------------

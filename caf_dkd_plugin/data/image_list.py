@@ -72,7 +72,6 @@ class ImageList:
             logger.warning(f"{line}; masked")
         self._lines_read = 0
         self._collated: deque = deque()
-        atexit.register(self._warn_of_unread_lines)
 
     def dataset(self, pairs: LanguagePairDataset) -> MultimodalDataset:
         """The next lines of the input, with their images.
@@ -80,6 +79,8 @@ class ImageList:
         Raises:
             ValueError: the list has no line for the last of them.
         """
+        if not self._lines_read:  # fairseq-interactive does not tell when its input ends
+            atexit.register(self._warn_of_unread_lines)
         first, self._lines_read = self._lines_read, self._lines_read + len(pairs)
         if self._lines_read > len(self._ids):
             raise ValueError(
