@@ -2,16 +2,18 @@
 
 import re
 import shlex
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
-import sentencepiece
 import torch
 from PIL import Image
 
 from caf_dkd_plugin import Translator
 from caf_dkd_plugin.data.image_store import ImageStore
 
+LANGUAGES = ("en", "de")
 SEARCH = {"beam": 2, "max_len_b": 20}  # conftest's GENERATION
 
 
@@ -193,25 +195,16 @@ def test_attention_is_the_models_map_of_each_sentence(translator, teacher, store
 
 
 @pytest.fixture(scope="module")
-def subwords(train, fairseq, corpus, photo_store, tmp_path_factory):
+def subwords(train, fairseq, corpus, photo_store, load_script, tmp_path_factory):
     """A folder as README.md has it: text/spm.model, data-bin, and the training in student."""
-    folder, text = tmp_path_factory.mktemp("subwords"), corpus / "text"
-    cut = folder / "text"
-    cut.mkdir()
-    sentencepiece.SentencePieceTrainer.train(
-        input=f"{text / 'train.en'},{text / 'train.de'}",
-        model_prefix=str(cut / "spm"),
-        vocab_size=200,
-        minloglevel=2,
-    )
-    model = sentencepiece.SentencePieceProcessor(model_file=str(cut / "spm.model"))
-    for split in ("train", "valid", "test"):
-        for lang in ("en", "de"):
-            raw = (text / f"{split}.{lang}").read_text().splitlines()
-            pieces = [" ".join(model.encode(line, out_type=str)) for line in raw]
-            (cut / f"{split}.{lang}").write_text("\n".join(pieces) + "\n")
+    folder = tmp_path_factory.mktemp("subwords")
+    text = Path(shutil.copytree(corpus / "text", folder / "text"))
+    files = [text / f"{split}.{lang}" for split in ("train", "valid", "test") for lang in LANGUAGES]
+    learned = ("--learn-from", *files[:2], "--vocab-size", 200)
+    command = [*files, "--sentencepiece", text / "spm.model", *learned]
+    assert load_script("split_into_pieces").main(list(map(str, command))) == 0
     data = folder / "data-bin"
-    prefixes = [f"--{split}pref={cut / split}" for split in ("train", "valid", "test")]
+    prefixes = [f"--{split}pref={text / 'sp'}.{split}" for split in ("train", "valid", "test")]
     fairseq("preprocess", "-s", "en", "-t", "de", "--destdir", data, *prefixes)
     for split in ("train", "valid", "test"):
         (data / f"{split}.images").write_text((text / f"{split}.images").read_text())

@@ -37,6 +37,17 @@ def mask_source(load_script):
 
 
 @pytest.fixture(scope="session")
+def finished_folder(mask_source):
+    """The module that the script has imported from beside it."""
+    return sys.modules["finished_folder"]
+
+
+@pytest.fixture(scope="session")
+def split_into_pieces(load_script):
+    return load_script("split_into_pieces")
+
+
+@pytest.fixture(scope="session")
 def substitute_words(load_script):
     return load_script("substitute_words")
 
