@@ -22,6 +22,18 @@ def not_negative(text: str) -> int:
     return number
 
 
+def usable_device(text: str) -> str:
+    """Where torch can compute, such as cpu or cuda:1, as argparse's `type`."""
+    import torch  # takes seconds, which a command without a device need not wait
+
+    try:
+        torch.zeros(1, device=text)
+    except (RuntimeError, AssertionError) as error:  # unknown, or not on this machine
+        reason = str(error).strip().splitlines()[0]
+        raise argparse.ArgumentTypeError(f"{text} cannot be used: {reason}") from error
+    return text
+
+
 def destination_problems(option: str, path: Path) -> List[str]:
     """Why a file cannot be written, to be said before the work; `option` names it."""
     if path.is_dir():

@@ -1,8 +1,9 @@
 """Load models of the task ``multimodal_translation`` from checkpoints, to translate or to measure."""
 
 import os
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+import numpy as np
 import torch
 from fairseq import checkpoint_utils, utils
 from fairseq.tasks import FairseqTask
@@ -49,6 +50,40 @@ def load_models(
     if store is not None:
         task.trained_images.check(store)
     return models, task
+
+
+def length_problems(
+    models: Sequence[torch.nn.Module],
+    task: FairseqTask,
+    sizes: np.ndarray,
+    lines: np.ndarray,
+    max_tokens: int,
+    name: str,
+) -> List[str]:
+    """Which of L sentence pairs are too long for models that read them together, one line each.
+
+    Args:
+        models: as loaded.
+        task: theirs.
+        sizes: (L, 2) tokens of source and target.
+        lines: (L,) their places in a split, from 0.
+        max_tokens: what goes into one mini-batch.
+        name: what to call the split.
+    """
+    limits = utils.resolve_max_positions(
+        task.max_positions(), *(model.max_positions() for model in models)
+    )
+    found = []
+    for side, limit, lengths in zip(("source", "target"), limits, sizes.T):
+        too_long = lines[lengths > limit]
+        if len(too_long):
+            found.append(
+                f"{len(too_long)} {side} sentences of {name} have more than the {limit} tokens that "
+                f"the model reads, the first in line {too_long[0] + 1}"
+            )
+    if len(sizes) and sizes.max() > max_tokens:
+        found.append(f"--max-tokens {max_tokens}: a sentence of {name} has {sizes.max()}")
+    return found
 
 
 def _check_files(paths: List[str]) -> None:

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from asked_teacher import Asking, Passage, Sample, check_lengths, load_passages
 
-from caf_dkd_plugin.command_line import not_negative, positive
+from caf_dkd_plugin.command_line import not_negative, positive, usable_device
 from caf_dkd_plugin.data.dictionaries import symbols_sha256
 from caf_dkd_plugin.data.image_ids import PathLike
 from caf_dkd_plugin.data.joined_stores import Images
@@ -264,7 +264,11 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
         help="what an image does that is not in the store, as in training",
     )
     add("--max-tokens", type=positive, default=4000, help="tokens in one pass")
-    add("--device", help="where the teacher runs, such as cpu or cuda:1; the GPU if there is one")
+    add(
+        "--device",
+        type=usable_device,
+        help="where the teacher runs, such as cpu or cuda:1; the GPU if there is one",
+    )
     add("--overwrite", action="store_true", help="replace a cache of something else")
     return parser.parse_args(argv)
 

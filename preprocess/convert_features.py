@@ -38,7 +38,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from caf_dkd_plugin.command_line import positive
+from caf_dkd_plugin.command_line import destination_problems, positive
 from caf_dkd_plugin.data.feature_files import LOADERS, Source, open_source, reading
 from caf_dkd_plugin.data.feature_layouts import (
     AUTO,
@@ -48,7 +48,7 @@ from caf_dkd_plugin.data.feature_layouts import (
     arrange,
 )
 from caf_dkd_plugin.data.image_ids import ImageIdsError, in_short
-from caf_dkd_plugin.data.image_store import Description, ImageStore, ImageStoreError
+from caf_dkd_plugin.data.image_store import Description, ImageStore, ImageStoreError, check_ids
 from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
 from caf_dkd_plugin.data.one_writer import OtherWriterError
 
@@ -196,13 +196,13 @@ class Conversion:
             writer.write([row_of[name] for name in block.names], block.values)
         return writer.finish()
 
-    def differences(self, store: ImageStore, description: Description) -> List[str]:
-        """What a finished store has otherwise than it would be written now."""
-        found = store.differences(self.ids, self.row_shape, self.dtype.name, description)
-        return found or self._changed_rows(store)
+    def differences_at_sight(self, path: Path, description: Description) -> List[str]:
+        """What a finished store has otherwise than it would be written now, but for the values."""
+        return ImageStore(path).differences(self.ids, self.row_shape, self.dtype.name, description)
 
-    def _changed_rows(self, store: ImageStore) -> List[str]:
-        changed = []
+    def changed_rows(self, path: Path) -> List[str]:
+        """What values a finished store has otherwise."""
+        store, changed = ImageStore(path), []
         for block in self.blocks("comparing"):
             there = store.read([store.row_of(name) for name in block.names])
             same = (there == block.values).all(axis=(1, 2))
@@ -252,11 +252,21 @@ def convert(args: argparse.Namespace) -> None:
             f"{source.path}: {len(source.ids)} rows, {arrangement}"
             + (f"; {left_out} left out, whose line names no image" if left_out else "")
         )
+    finished = args.output.exists() and not args.overwrite
+    if finished:
+        _refuse_another(args.output, conversion.differences_at_sight(args.output, description))
+    else:
+        check_ids(conversion.ids, args.output)
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        problems = destination_problems("--output", args.output)
+        if problems:
+            raise FeaturesError("\n".join(problems))
     conversion.check()
-    if args.output.exists() and not args.overwrite:
-        _accept_finished(args.output, conversion, description)
+    if finished:
+        _refuse_another(args.output, conversion.changed_rows(args.output))
+        count = len(conversion.ids)
+        print(f"{args.output} is already finished: {count} images. Nothing to do.")
         return
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     writer = ImageStoreWriter(
         args.output,
         conversion.ids,
@@ -274,16 +284,13 @@ def convert(args: argparse.Namespace) -> None:
     )
 
 
-def _accept_finished(output: Path, conversion: Conversion, description: Description) -> None:
-    """Say that the finished store is the one that is wanted, or raise."""
-    store = ImageStore(output)
-    found = conversion.differences(store, description)
+def _refuse_another(output: Path, found: List[str]) -> None:
+    """Raise where a finished store has something otherwise."""
     if found:
         raise FeaturesError(
             f"{output} exists and was written otherwise: {'; '.join(found)}. Write to another file, "
             "or replace this one with --overwrite."
         )
-    print(f"{output} is already finished: {len(store)} images. Nothing to do.")
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:

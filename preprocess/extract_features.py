@@ -10,6 +10,7 @@ model; with --shard I/N it holds the I-th of N parts, which --image-h5 reads tog
 """
 
 import argparse
+import errno
 import os
 import runpy
 import sys
@@ -27,10 +28,15 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from caf_dkd_plugin.command_line import positive
+from caf_dkd_plugin.command_line import not_negative, positive, usable_device
 from caf_dkd_plugin.data.files_below import files_below
 from caf_dkd_plugin.data.image_ids import ImageIdsError, in_short, read_image_ids
-from caf_dkd_plugin.data.image_store import Description, ImageStore, ImageStoreError
+from caf_dkd_plugin.data.image_store import (
+    Description,
+    ImageStore,
+    ImageStoreError,
+    partial_path,
+)
 from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter, files_of_store
 from caf_dkd_plugin.data.one_writer import OtherWriterError
 from caf_dkd_plugin.data.photographs import features_description, pixels_description
@@ -85,8 +91,17 @@ class PictureBatches(Dataset):
             try:
                 pixels[place] = load_picture(self.folder / self.ids[row], self.image_size)
             except Exception as error:  # Pillow's readers raise whatever a bad file leads to
+                if _is_the_machines(error):
+                    raise
                 broken[row] = str(error) or type(error).__name__
         return Batch(rows, pixels, broken)
+
+
+def _is_the_machines(error: Exception) -> bool:
+    """Whether it says nothing of the file: a full memory, a network disk that does not answer ..."""
+    if isinstance(error, OSError):  # Pillow's own have no number
+        return error.errno not in (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+    return isinstance(error, MemoryError)
 
 
 def list_pictures(folder: Path, output: Path) -> List[str]:
@@ -238,6 +253,8 @@ def extract(args: argparse.Namespace) -> None:
         _accept_finished(args, ids, wanted)
         return
     args.output.parent.mkdir(parents=True, exist_ok=True)
+    begun = partial_path(args.output)
+    begun = begun.stat().st_mtime if begun.exists() else None
     writer = ImageStoreWriter(
         args.output, ids, wanted.shape, wanted.dtype, wanted.description, overwrite=args.overwrite
     )
@@ -245,6 +262,7 @@ def extract(args: argparse.Namespace) -> None:
     missing = sum(map(len, batches))
     if missing < len(ids):
         print(f"going on: {len(ids) - missing} of {len(ids)} images are done")
+        _tell_of_newer(args.images, [ids[row] for row in np.flatnonzero(writer.rows_done)], begun)
     pictures = PictureBatches(args.images, ids, batches, args.image_size)
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     backbone = wanted.backbone.to(device) if wanted.backbone is not None else None
@@ -284,6 +302,21 @@ def _accept_finished(args, ids: List[str], wanted: Rows) -> None:
             "file, or replace this one with --overwrite."
         )
     print(f"{args.output} is already finished: {len(store)} images. Nothing to do.")
+    _tell_of_newer(args.images, ids, args.output.stat().st_mtime)
+
+
+def _tell_of_newer(folder: Path, ids: Sequence[str], written: float) -> None:
+    """Pictures are known by their names: say which may be others than those that were read."""
+    newer = [
+        name
+        for name in ids
+        if (folder / name).exists() and (folder / name).stat().st_mtime > written
+    ]
+    if newer:
+        print(
+            f"note: {len(newer)} pictures have changed on the disk since they were read: "
+            f"{in_short(newer)}. If they are others now, delete the store and run again."
+        )
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -315,11 +348,15 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     add("--batch-size", type=positive, default=32, help="pictures in one pass")
     add(
         "--workers",
-        type=int,
+        type=not_negative,
         default=min(4, os.cpu_count() or 1),
         help="processes that read pictures; 0 reads them in this one",
     )
-    add("--device", help="where the network runs, such as cpu or cuda:1 (default: GPU if any)")
+    add(
+        "--device",
+        type=usable_device,
+        help="where the network runs, such as cpu or cuda:1 (default: GPU if any)",
+    )
     add("--dtype", choices=("float16", "float32"), default="float16", help="of the features")
     add("--skip-broken", action="store_true", help="leave out files that are no readable picture")
     add("--overwrite", action="store_true", help="replace a store with other settings")

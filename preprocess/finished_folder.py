@@ -1,20 +1,43 @@
 """Put a folder in place when it is finished, and tell later what it was made from."""
 
+import contextlib
 import json
 import os
 import shutil
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Iterable, Iterator, List
 
 from preparation_error import PreparationError
 
+from caf_dkd_plugin.data.image_ids import in_short
+from caf_dkd_plugin.data.one_writer import OneWriter, OtherWriterError
+
 SETTINGS = "settings.json"
+TEXT = "text"
+"""the folder in it that text goes into"""
 FILES = "files"
 """Beside the settings: what lies in the folder"""
 
 
+def own_input_problems(output: Path, folders: Iterable[Path]) -> List[str]:
+    """Why an output cannot be written, whatever else is said: text would be put over the text it is made
+    of.
+
+    Args:
+        output: the folder, whose text goes into ``output/text``.
+        folders: those in which text is read.
+    """
+    written = os.path.realpath(output / TEXT)
+    return [
+        f"--output {output}: text is read in {folder}, which this would overwrite. Give another folder."
+        for folder in dict.fromkeys(folders)
+        if os.path.realpath(folder) == written
+    ]
+
+
 def is_finished(output: Path, settings: dict, overwrite: bool) -> bool:
-    """Whether the folder was made from these settings; raise where it was made from others."""
+    """Whether the folder was made from these settings; raise where it was made from others, or has lost
+    files."""
     if output.exists() and not output.is_dir():
         raise PreparationError([f"--output {output} is a file; give a folder"])
     if not output.exists() or overwrite:
@@ -38,14 +61,26 @@ def is_finished(output: Path, settings: dict, overwrite: bool) -> bool:
                 "folder, or replace this one with --overwrite."
             ]
         )
+    lost = [name for name in found[FILES] if not os.path.lexists(output / name)]
+    if lost:
+        raise PreparationError(
+            [
+                f"{output} was prepared from this, but has lost {len(lost)} of its files: "
+                f"{in_short(lost)}. Make it again with --overwrite."
+            ]
+        )
     return True
 
 
-def begin(output: Path) -> Path:
+@contextlib.contextmanager
+def in_the_making(output: Path, settings: dict) -> Iterator[Path]:
     """An empty folder beside the output, to make its files in; what a killed run left there is gone.
 
+    When the block is done they are put into the output, in the place of those of an earlier run.
+
     Raises:
-        PreparationError: files made there could not be moved into the output.
+        PreparationError: files made there could not be moved into the output, or another process is
+            making it.
     """
     place = os.path.realpath(output)
     if os.path.ismount(place):
@@ -55,15 +90,23 @@ def begin(output: Path) -> Path:
                 "file system, and could not be moved into it. Give a folder in it."
             ]
         )
-    partial = Path(f"{place}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    return partial
+    with contextlib.suppress(FileExistsError):
+        os.makedirs(os.path.dirname(place))
+    try:
+        lock = OneWriter(Path(place))
+    except OtherWriterError as error:
+        raise PreparationError([str(error)]) from error
+    try:
+        partial = Path(f"{place}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        yield partial
+        _move(partial, Path(place), settings)
+    finally:
+        lock.release()
 
 
-def move(partial: Path, output: Path, settings: dict) -> None:
-    """Put the finished files into the output, in the place of those of an earlier run."""
-    output = Path(os.path.realpath(output))
+def _move(partial: Path, output: Path, settings: dict) -> None:
     files = sorted(
         str(path.relative_to(partial))
         for path in partial.rglob("*")
@@ -71,7 +114,7 @@ def move(partial: Path, output: Path, settings: dict) -> None:
     )
     record = partial / SETTINGS
     record.write_text(json.dumps({**settings, FILES: files}, indent=2) + "\n", "utf-8")
-    (output / "text").mkdir(parents=True, exist_ok=True)
+    (output / TEXT).mkdir(parents=True, exist_ok=True)
     earlier = _read_record(output).get(FILES, [])
     if (output / SETTINGS).exists():  # from here on the folder is not finished
         (output / SETTINGS).replace(partial / f"earlier.{SETTINGS}")

@@ -37,7 +37,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from finished_folder import begin, is_finished, move
+from finished_folder import TEXT, in_the_making, is_finished, own_input_problems
 from multi30k_release import Split, find_layout, languages_of, read_lines, read_splits
 from preparation_error import PreparationError, exit_code
 from word_lists import Concept, read_word_lists, shipped_lists
@@ -176,6 +176,9 @@ def read_inputs(args: argparse.Namespace) -> Tuple[List[Split], List[Concept], L
         attempt(read_root, args.root, pair) if args.root else attempt(read_texts, args.text, pair)
     )
     splits, left_out = read or ([], [])
+    if read:
+        read_in = [find_layout(args.root).text] if args.root else [p.parent for p in args.text]
+        problems += own_input_problems(args.output, read_in)
     problems += [
         f"{split.name} has no lines in {args.source}; there is nothing to mask"
         for split in splits
@@ -224,22 +227,21 @@ def mask(args: argparse.Namespace) -> None:
     if is_finished(args.output, settings, args.overwrite):
         print(f"{args.output} is already masked like this. Nothing to do.")
         return
-    partial = begin(args.output)
-    (partial / "text").mkdir()
     target_words = translations(concepts, args.source, args.target)
-    done = [
-        mask_split(split, args.source, args.target, target_words, args.placeholder)
-        for split in tqdm(splits, desc="masking", unit="split")
-    ]
-    for one in done:
-        _write(partial / "text", one)
-    table = _split_table(done)
-    (partial / "splits.tsv").write_text(_as_tsv(table), "utf-8")
-    by_concept = _concept_table(done, concepts, args.source, args.target)
-    (partial / "concepts.tsv").write_text(_as_tsv(by_concept), "utf-8")
-    if args.root:
-        _link_pictures(partial, args)
-    move(partial, args.output, settings)
+    with in_the_making(args.output, settings) as partial:
+        (partial / TEXT).mkdir()
+        done = [
+            mask_split(split, args.source, args.target, target_words, args.placeholder)
+            for split in tqdm(splits, desc="masking", unit="split")
+        ]
+        for one in done:
+            _write(partial / TEXT, one)
+        table = _split_table(done)
+        (partial / "splits.tsv").write_text(_as_tsv(table), "utf-8")
+        by_concept = _concept_table(done, concepts, args.source, args.target)
+        (partial / "concepts.tsv").write_text(_as_tsv(by_concept), "utf-8")
+        if args.root:
+            _link_pictures(partial, args)
     print(f"wrote {args.output}, with {args.placeholder} for each masked word")
     for name, *numbers in table:
         print(f"{name:18}" + "".join(f"{number:>16}" for number in numbers))

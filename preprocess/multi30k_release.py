@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import os
+import re
 import zlib
 from pathlib import Path
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
@@ -23,6 +24,8 @@ SPLITS = {
     "test_2018_flickr": "test4",
 }
 """Multi30k's name of a split: fairseq's. The numbers stay, whichever splits there are."""
+OFFICIAL_LISTS = ".txt"
+"""how the lists of images of the official release end"""
 
 
 class Layout(NamedTuple):
@@ -59,7 +62,7 @@ def find_layout(root: Path) -> Layout:
         return Layout(root / "text", root / "text", ".images", root / "images")
     for task in (root, root / "data" / "task1"):
         if (task / "raw").is_dir():
-            return Layout(task / "raw", task / "image_splits", ".txt", root / "images")
+            return Layout(task / "raw", task / "image_splits", OFFICIAL_LISTS, root / "images")
     raise PreparationError(
         [
             f"{root} is no Multi30k: there is neither text/ nor raw/ nor data/task1/raw/ in it. Give a "
@@ -188,8 +191,11 @@ def _ids(layout: Layout, name: str) -> Optional[List[str]]:
     path = _list_path(layout, name)
     if not path.is_file():
         return None
+    ids = read_image_ids(path)
+    if layout.list_suffix != OFFICIAL_LISTS:
+        return ids
     # The official list of COCO pictures names a caption after each: NAME.jpg#NUMBER.
-    return [image_id.partition("#")[0] for image_id in read_image_ids(path)]
+    return [re.sub(r"#\d+$", "", image_id) for image_id in ids]
 
 
 def read_subset(subset: str, lines: int) -> List[int]:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Set
 
 from fairseq.data import Dictionary
+from finished_folder import own_input_problems
 from multi30k_release import (
     LANGUAGES,
     Split,
+    find_layout,
     in_languages,
     read_pictures,
     read_splits,
@@ -126,6 +128,8 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
     source, target, *sides = languages.values()
     read = attempt(read_splits, args.root, [source, target], sides, trained)
     splits, left_out = read or ([], [])
+    if read:
+        problems += own_input_problems(args.output, [find_layout(args.root).text])
     pictures = attempt(read_pictures, args.root) if read else None
     if args.subset and splits:
         chosen = attempt(read_subset, args.subset, len(splits[0]))

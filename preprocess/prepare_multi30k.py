@@ -30,7 +30,7 @@ if __name__ == "__main__":
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from binarised_text import binarise, count_unknown
-from finished_folder import begin, is_finished, move
+from finished_folder import TEXT, in_the_making, is_finished
 from multi30k_release import LANGUAGES, Split
 from preparation_error import exit_code
 from preparation_inputs import ROLES, Inputs, dictionary_option, read_inputs
@@ -86,34 +86,35 @@ def prepare(args: argparse.Namespace) -> None:
     if is_finished(args.output, settings, args.overwrite):
         print(f"{args.output} is already prepared from this. Nothing to do.")
         return
-    partial = begin(args.output)
-    proto = inputs.model or train_sentencepiece(
-        [sentence for text in inputs.training_text.values() for sentence in text], vocab_size
-    )
-    (partial / MODEL).write_bytes(proto)
-    model = load_model(proto, MODEL)
-    pieces = pieces_of(model)
-    if not inputs.model and model.get_piece_size() < vocab_size:
-        print(
-            f"the text has only {model.get_piece_size()} pieces, fewer than the {vocab_size} "
-            "asked for"
+    with in_the_making(args.output, settings) as partial:
+        proto = inputs.model or train_sentencepiece(
+            [sentence for text in inputs.training_text.values() for sentence in text], vocab_size
         )
-    given = partial / "given"
-    given.mkdir()
-    for lang, content in inputs.dictionaries.items():
-        joint = "".join(f"{piece} 1\n" for piece in pieces).encode("utf-8")
-        (given / lang).write_bytes(content or joint)
-    binarise(partial, inputs.splits, model, {lang: given / lang for lang in inputs.dictionaries})
-    shutil.rmtree(given)
-    (partial / "text").mkdir()
-    for split in inputs.splits:
-        for lang, text in split.text.items():
-            raw = "".join(f"{line}\n" for line in text)
-            (partial / "text" / f"{split.prefix}.{lang}").write_bytes(raw.encode("utf-8"))
-        if split.image_ids is not None:
-            write_image_ids(partial / f"{split.prefix}.images", split.image_ids)
-    table = write_table(partial, inputs.splits, inputs.pictures, inputs.languages)
-    move(partial, args.output, settings)
+        (partial / MODEL).write_bytes(proto)
+        model = load_model(proto, MODEL)
+        pieces = pieces_of(model)
+        if not inputs.model and model.get_piece_size() < vocab_size:
+            print(
+                f"the text has only {model.get_piece_size()} pieces, fewer than the {vocab_size} "
+                "asked for"
+            )
+        given = partial / "given"
+        given.mkdir()
+        for lang, content in inputs.dictionaries.items():
+            joint = "".join(f"{piece} 1\n" for piece in pieces).encode("utf-8")
+            (given / lang).write_bytes(content or joint)
+        binarise(
+            partial, inputs.splits, model, {lang: given / lang for lang in inputs.dictionaries}
+        )
+        shutil.rmtree(given)
+        (partial / TEXT).mkdir()
+        for split in inputs.splits:
+            for lang, text in split.text.items():
+                raw = "".join(f"{line}\n" for line in text)
+                (partial / TEXT / f"{split.prefix}.{lang}").write_bytes(raw.encode("utf-8"))
+            if split.image_ids is not None:
+                write_image_ids(partial / f"{split.prefix}.images", split.image_ids)
+        table = write_table(partial, inputs.splits, inputs.pictures, inputs.languages)
     print(f"wrote {args.output}: {len(pieces)} pieces, of splits")
     print(table)
     _report(inputs)

@@ -15,6 +15,7 @@ import argparse
 import bisect
 import itertools
 import math
+import os
 import random
 import re
 import runpy
@@ -132,6 +133,8 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
         PreparationError: all that is wrong.
     """
     problems = destination_problems("--output", args.output)
+    if os.path.realpath(args.output) in map(os.path.realpath, (args.text, args.words_from)):
+        problems.append(f"--output {args.output} is the text that is read; give another file")
     if not 0 < args.max_share <= 1:
         problems.append(f"--max-share {args.max_share} is not above 0 and at most 1")
 

@@ -103,7 +103,10 @@ class ImageStoreWriter:
     def _check_same_beginning(self, ids, shape, dtype, description) -> None:
         partial = self._file.path
         remedy = f"Delete {partial} to start afresh, or write to another file."
-        found = Header.read(partial)
+        try:
+            found = Header.read(partial)
+        except ImageStoreError as error:
+            raise ImageStoreError(f"{partial} cannot be gone on with. {remedy}") from error
         differences = []
         if found.shape != shape or found.dtype != dtype:
             differences.append(f"shape {found.shape} {found.dtype} there, {shape} {dtype} now")

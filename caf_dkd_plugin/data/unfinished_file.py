@@ -31,11 +31,14 @@ class UnfinishedFile:
         path: the finished file's path.
 
     Raises:
+        IsADirectoryError: the path is a folder.
         OtherWriterError: another process is writing it.
     """
 
     def __init__(self, path: PathLike):
         self._finished = Path(path)
+        if self._finished.is_dir():
+            raise IsADirectoryError(f"{path} is a folder; name the file to write")
         self.path = partial_path(path)
         self._lock = OneWriter(self._finished)
 

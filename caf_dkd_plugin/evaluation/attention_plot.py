@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..data.pictures import load_picture
-from .outputs import PIECE
+from .outputs import PIECE, UNKNOWN
 
 CONTINUED = "@@"
 """with which subword-nmt ends a piece that is not a word's last"""
@@ -100,14 +100,18 @@ def whole_words(pieces: Sequence[str], attention: np.ndarray) -> Tuple[List[str]
 
     Args:
         pieces: S source tokens. Of sentencepiece's a word's first one begins with "▁", of subword-nmt's
-            all but a word's last one end with "@@". Where none does, they are words already.
+            all but a word's last one end with "@@". Where none does, they are words already. An unknown
+            one does not tell whether it begins a word; it is taken for one, except after a bare "▁".
         attention: (S, R).
 
     Returns:
         the W words and their attention (W, R).
     """
     if any(piece.startswith(PIECE) for piece in pieces):
-        begins = [piece.startswith(PIECE) for piece in pieces]
+        begins = [
+            piece.startswith(PIECE) or (piece == UNKNOWN and before != PIECE)
+            for before, piece in zip(["", *pieces], pieces)
+        ]
         bare = [piece.lstrip(PIECE) for piece in pieces]
     else:
         begins = [True, *(not piece.endswith(CONTINUED) for piece in pieces[:-1])]

@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from fairseq import utils
 from fairseq.data import FairseqDataset
+from fairseq.tasks import FairseqTask
 
 from ..command_line import destination_problems, positive
 from ..data.multimodal_dataset import MultimodalDataset
 from ..data.split_images import NO_IMAGE
 from ..distillation.aligners import row_divergence
 from ..problems import noted
-from ..trained_models import load_models
+from ..trained_models import length_problems, load_models
 from .measuring import tell
 
 Attention = Dict[str, Tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
@@ -36,6 +37,7 @@ class Model(NamedTuple):
 
     path: str
     model: torch.nn.Module
+    task: FairseqTask
     pairs: FairseqDataset
     device: torch.device
 
@@ -80,7 +82,7 @@ def load(path: str, data: str, split: str, image_h5: Optional[str], device: torc
             raise ValueError(f"{path} reads images: give their store with --image-h5")
         models, task = load_models(path, data, image_h5)
     task.load_dataset(split)
-    loaded = Model(path, models[0].eval().to(device), task.dataset(split), device)
+    loaded = Model(path, models[0].eval().to(device), task, task.dataset(split), device)
     if loaded.with_image == 0:
         raise ValueError(
             f"{path} reads images, and {image_h5} has that of none of the {len(loaded.pairs)} sentences of "
@@ -137,6 +139,14 @@ def measure(args: argparse.Namespace) -> Dict[str, Any]:
     for path in (args.teacher_path, *args.path):
         with noted(problems):
             loaded.append(load(path, args.data, args.gen_subset, args.image_h5, device))
+            lengths = loaded[-1].pairs.sizes
+            problems += [
+                f"{path}: {line}"
+                for line in length_problems(
+                    *([loaded[-1].model], loaded[-1].task, lengths, np.arange(len(lengths))),
+                    *(args.max_tokens, args.gen_subset),
+                )
+            ]
     if problems:
         raise ValueError("\n".join(dict.fromkeys(problems)))
     teacher, *models = loaded
@@ -145,7 +155,7 @@ def measure(args: argparse.Namespace) -> Dict[str, Any]:
         "data": args.data,
         "split": args.gen_subset,
         "sentences": len(teacher.pairs),
-        "with_image": teacher.with_image,
+        "with_image": {model.path: model.with_image for model in loaded},
         "models": {model.path: compare(teacher, model, args.max_tokens) for model in models},
     }
 
@@ -153,10 +163,13 @@ def measure(args: argparse.Namespace) -> Dict[str, Any]:
 def table(found: Dict[str, Any]) -> str:
     """The figures for people."""
     lines = [f"{found['split']}: {found['sentences']:,} sentences"]
-    if found["with_image"] is not None:
-        lines[0] += f", {found['with_image']:,} of them with an image"
-    for path, families in found["models"].items():
-        lines.append(path)
+    seen = found["with_image"]
+    for path in dict.fromkeys([found["teacher"], *found["models"]]):
+        images = (
+            "reads text only" if seen[path] is None else f"{seen[path]:,} of them with an image"
+        )
+        lines.append(f"{path}{' (the teacher)' if path == found['teacher'] else ''}: {images}")
+        families = found["models"].get(path, {})
         lines += [
             f"  {family:<12} {each['nats']:.3f} nats a query, {each['same_key']:6.1%} most to the same key"
             f" ({each['queries']:,} queries)"

@@ -16,7 +16,7 @@ from ..command_line import positive
 from ..data.joined_stores import Images, open_stores
 from ..data.multimodal_dataset import MultimodalDataset
 from ..problems import noted
-from ..trained_models import load_models
+from ..trained_models import length_problems, load_models
 
 
 class ImageReader(NamedTuple):
@@ -39,19 +39,8 @@ class ImageReader(NamedTuple):
             max_tokens: what goes into one mini-batch.
             name: what to call the sentences.
         """
-        own = self.task.max_positions()
-        limits = utils.resolve_max_positions(own, *(model.max_positions() for model in self.models))
-        sizes, found = pairs.sizes[lines], []  # (L, 2)
-        for side, limit, lengths in zip(("source", "target"), limits, sizes.T):
-            too_long = lines[lengths > limit]
-            if len(too_long):
-                found.append(
-                    f"{len(too_long)} {side} sentences of {name} have more than the {limit} tokens that "
-                    f"the model reads, the first in line {too_long[0] + 1}"
-                )
-        if len(sizes) and sizes.max() > max_tokens:
-            found.append(f"--max-tokens {max_tokens}: a sentence of {name} has {sizes.max()}")
-        return found
+        sizes = pairs.sizes[lines]
+        return length_problems(self.models, self.task, sizes, lines, max_tokens, name)
 
     def samples(
         self, pairs: LanguagePairDataset, rows: np.ndarray, lines: np.ndarray, max_tokens: int

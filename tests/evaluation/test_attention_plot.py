@@ -76,6 +76,13 @@ def test_pieces_are_joined_to_words_with_their_mean_attention():
     assert joined.tolist() == [[1.0, 0.0], [0.25, 0.75]]
 
 
+def test_an_unknown_piece_is_no_part_of_the_word_before_it():
+    attention = np.eye(5)
+    words, joined = whole_words(["▁a", "▁shirt", "<unk>", "▁", "<unk>"], attention)
+    assert words == ["a", "shirt", "<unk>", "<unk>"]
+    assert joined.tolist() == [*np.eye(5)[:3].tolist(), [0, 0, 0, 0.5, 0.5]]
+
+
 def test_pieces_of_subword_nmt_are_joined_too():
     attention = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0], [0.2, 0.8]])
     words, joined = whole_words(["the", "cra@@", "ne", "@"], attention)

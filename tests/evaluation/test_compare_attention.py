@@ -62,7 +62,20 @@ def test_a_model_looks_where_it_looks_itself(run, teacher, store, corpus, data_b
         assert each["nats"] == pytest.approx(0, abs=1e-6)
         assert each["same_key"] == 1
     assert "fusion       0.000 nats a query, 100.0% most to the same key" in out
-    assert f"test: 22 sentences, {len(with_image)} of them with an image" in out
+    assert f"{teacher.best} (the teacher): {len(with_image)} of them with an image" in out
+
+
+def test_images_are_counted_for_each_model(run, teacher, text_only, write_store, store, tmp_path):
+    """A teacher that reads none does not hide that a student had next to none."""
+    one = write_store(tmp_path / "one.h5", ["test_00000.png"])
+    _, out = run(text_only, [teacher.best, text_only], "--image-h5", one)
+    assert f"{text_only} (the teacher): reads text only" in out
+    assert f"{teacher.best}: 1 of them with an image" in out
+
+
+def test_sentences_that_are_too_long_are_told_before_anything_is_computed(run, text_only):
+    [error, *_] = run(text_only, [text_only], "--max-tokens", 5)
+    assert error.startswith(f"{text_only}: --max-tokens 5: a sentence of test has ")
 
 
 def maps_by_hand(checkpoint, data, family="cross", **overrides):

@@ -192,11 +192,35 @@ def test_a_text_only_student_learns_from_a_teacher_that_saw_images(
     train(tmp_path, *KD, "--teacher-cache", cache, data=data_copy)
 
 
-def test_another_dictionary_is_refused(train, run, store, cache, data_copy, tmp_path):
+def test_images_in_two_files_are_those_files(train, run, store, write_store, cache, tmp_path):
+    ids = ImageStore(store).ids
+    halves = [write_store(tmp_path / f"{n}.h5", ids[n::2]) for n in range(2)]
+    both = ":".join(map(str, halves))
+    assert run("--image-h5", both)[0] == 0
+    options = (*KD, "--teacher-cache", cache, "--max-update", "1", "--image-h5")
+    train(tmp_path / "both", *options, both)
+    other = write_store(tmp_path / "other.h5", ids[1::2][::-1])
+    with pytest.raises(ValueError, match="saw another image store than"):
+        train(tmp_path / "other", *options, f"{halves[0]}:{other}")
+
+
+def test_a_teacher_whose_folder_has_moved(run, train, stock_options, data_bin, tmp_path):
+    old = shutil.copytree(data_bin, tmp_path / "old")
+    stock = ("--task", "translation", *stock_options["lstm"])
+    path = train(tmp_path / "teacher", *stock, data=old).last
+    new = shutil.move(old, tmp_path / "new")
+    code, _, error = run("--without-images", path=path)
+    assert code == 1
+    assert "Say with --teacher-data where" in error
+    assert run("--without-images", "--teacher-data", new, path=path)[0] == 0
+
+
+@pytest.mark.parametrize("lang", ["en", "de"])
+def test_another_dictionary_is_refused(lang, train, run, store, cache, data_copy, tmp_path):
     run()
-    dictionary = data_copy / "dict.de.txt"
+    dictionary = data_copy / f"dict.{lang}.txt"
     dictionary.write_text("".join(reversed(dictionary.read_text().splitlines(keepends=True))))
-    with pytest.raises(ValueError, match=r"was made with another dict\.de\.txt than"):
+    with pytest.raises(ValueError, match=rf"was made with another dict\.{lang}\.txt than"):
         train(tmp_path, *KD, "--image-h5", store, "--teacher-cache", cache, data=data_copy)
 
 
@@ -207,10 +231,11 @@ def test_a_teacher_for_shorter_sentences_is_cached_where_they_are_short_enough(
     short = ("--task", "translation", *stock_options["lstm"], "--max-target-positions")
     path = train(tmp_path / "30", *short, "30", "--max-source-positions", "30").last
     assert run("--without-images", path=path)[0] == 0
-    skip = "--skip-invalid-size-inputs-valid-test"
+    long, skip = path, "--skip-invalid-size-inputs-valid-test"
     path = train(tmp_path / "10", *short, "10", skip).last
-    error = run("--without-images", "--overwrite", path=path)[2]
-    assert "the teacher reads at most 10 target tokens of train in" in error
+    for paths in (path, f"{path}:{long}", f"{long}:{path}"):
+        error = run("--without-images", "--overwrite", path=paths)[2]
+        assert "the teacher reads at most 10 target tokens of train in" in error
 
 
 def test_a_cache_whose_tails_are_known_elsewhere_is_refused(

@@ -358,6 +358,23 @@ def test_a_store_with_something_else_is_kept(run, refused, write, listed, output
     np.testing.assert_array_equal(rows(output)[:, 0], values.astype("float16"))
 
 
+def test_the_output_is_looked_at_before_the_features_are_read(
+    run, refused, convert_features, write, listed, output, monkeypatch
+):
+    ids = [listed(NAMES)]
+    features = [write("a.npy", draw(6, 8))]
+    run(features, ids)
+
+    def read(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(convert_features.Conversion, "blocks", read)
+    assert "float16 there, (1, 8) float32 now" in refused(features, ids, "--dtype", "float32")
+    output.unlink()
+    output.mkdir()
+    assert f"{output} is a folder" in refused(features, ids, "--overwrite")
+
+
 def test_interrupted_it_leaves_no_store_and_writes_every_row_anew(
     run, write, listed, output, monkeypatch
 ):

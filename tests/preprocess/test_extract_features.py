@@ -286,6 +286,55 @@ def test_an_unfinished_store_with_other_settings_is_kept(run, pictures, output):
     assert len(ImageStore(output)) == 9
 
 
+def test_pictures_that_have_changed_are_pointed_out(run, pictures, output):
+    """They are known by their names, so that a store of others might be taken for theirs."""
+    (pictures / "3.png").write_bytes(b"")
+    assert "have changed" not in run(pictures)[1]
+    written = partial_path(output).stat().st_mtime
+    os.utime(pictures / "1.png", (written + 10, written + 10))
+    _, said, _ = run(pictures)
+    assert "note: 1 pictures have changed on the disk since they were read: 1.png. If" in said
+    assert run(pictures, "--skip-broken")[0] == 0
+    written = output.stat().st_mtime
+    os.utime(pictures / "1.png", (written - 10, written - 10))
+    assert "have changed" not in run(pictures, "--skip-broken")[1]
+    os.utime(pictures / "2.png", (written + 10, written + 10))
+    code, said, _ = run(pictures, "--skip-broken")
+    assert (code, "since they were read: 2.png" in said) == (0, True)
+
+
+def test_a_damaged_beginning_says_what_to_do(run, album, output):
+    output.parent.mkdir()
+    partial_path(output).write_bytes(b"")
+    code, _, error = run(album)
+    assert code == 1
+    assert f"{partial_path(output)} cannot be gone on with. Delete " in error
+    assert run(album, "--overwrite")[0] == 0
+
+
+def test_a_folder_as_output_is_refused_before_the_work(run, album, output):
+    output.mkdir(parents=True)
+    for options in ((), ("--overwrite",)):
+        code, _, error = run(album, *options)
+        assert code == 1
+        assert not partial_path(output).exists()
+    assert f"{output} is a folder; name the file to write" in error
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--device", "gpu"], "argument --device: gpu cannot be used: "),
+        (["--device", "cuda:99"], "argument --device: cuda:99 cannot be used: "),
+        (["--workers", "-1"], "argument --workers: -1 is a negative number"),
+    ],
+)
+def test_options_that_no_machine_can_follow(run, album, capsys, options, message):
+    with pytest.raises(SystemExit):
+        run(album, *options)
+    assert message in capsys.readouterr().err
+
+
 def test_an_output_beside_the_pictures_is_none_of_them(run_raw, pictures, album):
     own = ["--output", str(pictures / "store.h5")]
     (pictures / "3.png").write_bytes(b"")
@@ -320,6 +369,24 @@ def with_broken(pictures):
     (pictures / "5.png").write_bytes(b"")
     (pictures / "notes.txt").write_text("not a picture")
     return pictures
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), MemoryError()])
+def test_what_the_machine_cannot_do_is_no_broken_file(
+    run, album, output, extract_features, monkeypatch, error
+):
+    """With --skip-broken a disk that fails would cost good pictures."""
+
+    def fail(path, size):
+        raise error
+
+    monkeypatch.setattr(extract_features, "load_picture", fail)
+    if isinstance(error, OSError):
+        assert "Input/output error" in run(album, "--skip-broken")[2]
+    else:
+        with pytest.raises(MemoryError):
+            run(album, "--skip-broken")
+    assert not output.exists()
 
 
 def test_broken_files_are_named_and_the_store_stays_unfinished(run, with_broken, output):

@@ -10,6 +10,7 @@ import pytest
 import sentencepiece
 from text_lines import read_lines, write_lines
 
+from caf_dkd_plugin.data import one_writer
 from caf_dkd_plugin.evaluation.masked_words import read_masked_words, right_words
 
 SENTENCES = {
@@ -215,13 +216,13 @@ class TestOtherText:
 
 class TestPictures:
     def test_the_link_is_there_before_the_folder_counts_as_finished(
-        self, run, root, output, mask_source, monkeypatch
+        self, run, root, output, finished_folder, monkeypatch
     ):
         def killed(*_):
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(mask_source, "move", killed)
+            patch.setattr(finished_folder, "_move", killed)
             with pytest.raises(KeyboardInterrupt):
                 run("--root", root, "--mask", "colours")
         partial = output.with_name("masked.partial")
@@ -337,6 +338,38 @@ class TestOtherFileSystems:
         assert errors.startswith(f"error: --output {output} is a mount point: ")
         assert errors.endswith(" Give a folder in it.\n")
         assert run("--root", root, "--mask", "colours", output=output / "in")[0] == 0
+
+
+class TestNothingIsLost:
+    @pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
+    def test_text_is_not_written_over_what_it_is_made_of(self, run, root, overwrite):
+        given = (("--root", root), ("--text", root / "text" / "train"))
+        for options in given:
+            code, _, errors = run(*options, "--mask", "colours", *overwrite, output=root)
+            assert code == 1
+            assert f"--output {root}: text is read in {root / 'text'}, which this would" in errors
+        assert read_lines(root / "text" / "train.en") == SENTENCES["en"]
+
+    def test_a_file_that_is_lost_is_noticed(self, run, root, output):
+        run("--root", root, "--mask", "colours")
+        (output / "text" / "val.de").unlink()
+        code, _, errors = run("--root", root, "--mask", "colours")
+        assert code == 1
+        assert "has lost 1 of its files: text/val.de. Make it again with --overwrite" in errors
+        assert run("--root", root, "--mask", "colours", "--overwrite")[0] == 0
+        assert "Nothing to do" in run("--root", root, "--mask", "colours")[1]
+
+    def test_two_do_not_make_one_folder(self, run, root, output, monkeypatch):
+        def taken(*_):
+            raise BlockingIOError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(one_writer.fcntl, "lockf", taken)
+            code, _, errors = run("--root", root, "--mask", "colours")
+        assert code == 1
+        assert f"another process is writing {output}. Wait until it has finished" in errors
+        assert run("--root", root, "--mask", "colours")[0] == 0
+        assert not list(output.parent.glob("masked.*"))
 
 
 class TestCommandLine:

@@ -763,6 +763,23 @@ def test_an_output_that_cannot_be_written_is_named(run, plain, tmp_path, options
     assert error.count("\n") == 1
 
 
+def test_the_release_is_not_written_over(run, plain):
+    before = (plain / "text" / "train.en").read_bytes()
+    for options in ((), ("--subset", "3", "--overwrite")):
+        code, _, error = run(plain, *options, output=plain)
+        assert code == 1
+        assert f"--output {plain}: text is read in {plain / 'text'}, which this would" in error
+    assert (plain / "text" / "train.en").read_bytes() == before
+
+
+def test_ids_of_ones_own_lists_are_kept_as_they_are(run, plain, output):
+    """Only the official lists name a caption after the picture."""
+    ids = ["clip.mp4#t=1.jpg", "#3.jpg", "a.jpg#0", *image_ids("val")[3:]]
+    write_lines(plain / "text" / "val.images", ids)
+    assert run(plain)[0] == 0
+    assert read_image_ids(output / "valid.images") == ids
+
+
 def test_what_a_killed_run_left_is_cleared(run, plain, output):
     write_lines(output.with_name("en-de.partial") / "pieces" / "train.en", ["old"])
     assert run(plain)[0] == 0

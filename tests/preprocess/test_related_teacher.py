@@ -1,5 +1,6 @@
 """A teacher of a related pair: it reads the same sentences in a third language, made up here."""
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -188,6 +189,25 @@ def test_it_follows_shards_and_upsampling(
     path = cache("lstm", "--topk", "136", data=data)
     cached = train(tmp_path / "cached", *options, "--teacher-cache", path, data=data)
     assert_same_weights(cached.last, live.last, **CLOSE)
+
+
+# -- learning where it looks ----------------------------------------------------------------------
+
+TRANSFORMER = shlex.split(
+    "--arch cross_modal_transformer_tiny --encoder-layers 1 --decoder-layers 1 "
+    "--encoder-embed-dim 16 --decoder-embed-dim 16 --encoder-ffn-embed-dim 16 "
+    "--decoder-ffn-embed-dim 16 --encoder-attention-heads 2 --decoder-attention-heads 2"
+)
+
+
+def test_only_what_looks_at_the_translation_can_be_aligned(train, french, three_sided, tmp_path):
+    """Under the other columns the two have different words."""
+    path = train(tmp_path / "teacher", *TRANSFORMER, data=french).last
+    options = (*KD, *TRANSFORMER, *RELATED, "--teacher-path", path, "--a2d-families")
+    with pytest.raises(ValueError, match="only decoder_self can be aligned"):
+        train(tmp_path / "x", *options, "cross,decoder_self", data=three_sided)
+    found = train(tmp_path / "student", *options, "decoder_self", data=three_sided)
+    assert all(part > 0 for part in found.run.logged("train_a2d_decoder_self"))
 
 
 # -- refusals -------------------------------------------------------------------------------------

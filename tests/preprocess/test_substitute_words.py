@@ -60,6 +60,15 @@ def run(substitute_words, text, listed, output, capsys):
     return run
 
 
+@pytest.mark.parametrize("given", ["text.en", "list.en"])
+def test_what_is_read_is_not_written_over(substitute_words, text, listed, tmp_path, capsys, given):
+    before = (tmp_path / given).read_bytes()
+    options = ["--text", text, "--words-from", listed, "--output", tmp_path / given, "--overwrite"]
+    assert substitute_words.main(list(map(str, options))) == 1
+    assert f"{given} is the text that is read; give another file" in capsys.readouterr().err
+    assert (tmp_path / given).read_bytes() == before
+
+
 class TestWords:
     def test_a_word_is_whole_in_every_script(self, substitute_words):
         sentence = "; ".join(EVERY_SCRIPT) + " 3rd -a- 'b' _c_"
