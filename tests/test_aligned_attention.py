@@ -10,6 +10,7 @@ import torch
 from fairseq import tasks
 
 from caf_dkd_plugin.data.image_store import ImageStore
+from caf_dkd_plugin.distillation.aligners import ALIGNERS
 
 KD = ("--criterion", "kd_label_smoothed_cross_entropy", "--label-smoothing", "0.1")
 ALONE = (*KD, "--kd-lambda", "1")
@@ -79,25 +80,41 @@ def begin(parse, store):
 # -- the loss -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("given", [ALONE, BOTH], ids=["alone", "with KD"])
-def test_the_weighted_divergence_is_added_and_decays(given, begin, teacher):
+@pytest.mark.parametrize(
+    ("given", "aligner", "prefix"),
+    [
+        (ALONE, "rowmix", 0),
+        (BOTH, "rowmix", 0),
+        (BOTH, "conv", 0),
+        (BOTH, "mean", 0),
+        (BOTH, "rowmix", 2),
+    ],
+)
+def test_the_weighted_divergence_is_added_and_decays(given, aligner, prefix, begin, teacher):
     """Epochs from 1 on; what is added is what the aligners say of both sides' maps."""
-    plain = begin(*BOTH, "--teacher-path", teacher.best) if given is BOTH else begin(*ALONE)
-    aligned = begin(*given, "--teacher-path", teacher.best, *ALIGNED)
+    given = (*given, "--ignore-prefix-size", str(prefix))
+    kd = "--kd-lambda 0.2" in " ".join(given)
+    plain = begin(*given, *(["--teacher-path", teacher.best] if kd else []))
+    aligned = begin(*given, "--teacher-path", teacher.best, *ALIGNED, "--a2d-aligner", aligner)
+    aligners = aligned.criterion.alignment.aligners
+    assert {type(one) for one in aligners.values()} == {ALIGNERS[aligner]}
     expected, size, _ = plain.step(0, 1, 2)
     batch = aligned.batch(0, 1, 2)
     _, extra = aligned.model(**batch["net_input"], need_maps=True)
     heads = aligned.task.aligned_heads
     _, maps, masks = aligned.task.teaching.teacher.answer(batch["net_input"], torch.float32, heads)
-    parts = aligned.criterion.alignment(extra["maps"], extra["map_masks"], maps, masks, 0)
+    looks = (extra["maps"], extra["map_masks"], maps, masks)
+    parts = aligned.criterion.alignment(*looks, prefix)
     assert list(parts) == ["cross", "fusion"]
+    of_all = aligned.criterion.alignment(*looks, 0)
+    assert (parts["cross"] < of_all["cross"]) == (prefix > 0)
     for epoch, weight in [(1, 2), (2, 1), (3, 0.5)]:
         loss, aligned_size, log = aligned.step(0, 1, 2, epoch=epoch)
         assert aligned_size == size
         torch.testing.assert_close(loss, expected + weight * sum(parts.values()))
         for family, part in parts.items():
             torch.testing.assert_close(log[f"a2d_{family}"], part.detach())
-        assert ("kd_loss" in log) == (given is BOTH)
+        assert ("kd_loss" in log) == kd
 
 
 def test_halves_of_a_batch_add_up(begin, teacher):
@@ -366,3 +383,7 @@ def test_other_aligners_are_refused_when_a_training_goes_on(train, store, teache
     train(tmp_path / "new", *from_average, "--a2d-families", "cross")
     last = train(tmp_path, *options, "4", "--a2d-families", "cross", "--reset-optimizer")
     assert "the aligners begin anew" in last.run.log
+    options = (*options, "1", "--finetune-from-model", last.last)
+    anew = train(tmp_path / "anew", *options, *ALIGNED, "--log-interval", "1")
+    assert "Loaded checkpoint" in anew.run.log
+    assert set(anew.run.logged("a2d_weight")) == {2}  # of the first epoch

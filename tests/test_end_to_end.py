@@ -10,8 +10,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from torchvision.models import get_model
 from weights import assert_same_weights, weights
 
+from caf_dkd_plugin import Translator
 from caf_dkd_plugin.data.image_store import Description, ImageStore
 from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
 from caf_dkd_plugin.tasks.multimodal_translation import teaching
@@ -37,6 +39,16 @@ def test_without_a_store_it_is_plain_translation(train, stock_options, tmp_path,
     assert ours.run.logged("train_loss") == stock.run.logged("train_loss")
     assert len(ours.run.logged("train_loss")) == 2
     assert_same_weights(ours.last, stock.last)
+
+
+def test_a_fusion_that_has_learned_other_images_is_not_taken(train, store, write_store, tmp_path):
+    first = train(tmp_path / "model", "--image-h5", store).last
+    foreign = Description("resnet50", "grid", "none", "1" * 64, "none")
+    other = write_store(tmp_path / "other.h5", ImageStore(store).ids, description=foreign)
+    log = train(tmp_path / "new", "--image-h5", other, "--init-from", first).run.log
+    assert "it has learned to read images of another kind: backbone 'made-up'" in log
+    log = train(tmp_path / "same", "--image-h5", store, "--init-from", first).run.log
+    assert "images of another kind" not in log
 
 
 def test_with_lambda_1_it_is_plain_training(train, store, tmp_path):
@@ -259,6 +271,16 @@ def test_generate_refuses_another_folder(teacher, generate, data_copy, store):
         generate(teacher.best, "--image-h5", store, data=data_copy)
 
 
+def test_what_is_given_of_a_translation_is_in_it(teacher, generate, store, corpus):
+    """--prefix-size and --constraints are fairseq's, and every translation goes through this task."""
+    german = (corpus / "text" / "test.de").read_text().splitlines()
+    found = generate(teacher.best, "--image-h5", store, "--prefix-size", "2").hypotheses()
+    begun = {place: " ".join(german[place].split()[:2]) for place in found}
+    assert {place: " ".join(text.split()[:2]) for place, text in found.items()} == begun
+    free = generate(teacher.best, "--image-h5", store).hypotheses()
+    assert any(" ".join(free[place].split()[:2]) != start for place, start in begun.items())
+
+
 # -- fairseq-interactive --------------------------------------------------------------------------
 
 
@@ -317,6 +339,18 @@ def test_blank_lines_keep_their_images(interactive, test_lines):
     assert [found[place] for place in range(26) if lines[place]] == list(expected.values())
 
 
+def test_constraints_are_kept_and_images_stay_in_step(interactive, teacher, data_bin, test_lines):
+    lines, ids = test_lines
+    use = ("--buffer-size", "5", "--batch-size", "2", "--constraints")
+    free = interactive(lines, ids, *use[:-1]).hypotheses()
+    assert interactive(lines, ids, *use).hypotheses() == free
+    words = [line.split()[0] for line in (data_bin / "dict.de.txt").read_text().splitlines()]
+    wanted = [next(w for w in words if w not in free[place].split()) for place in range(22)]
+    constrained = [f"{line}\t{word}" for line, word in zip(lines, wanted)]
+    found = interactive(constrained, ids, *use).hypotheses()
+    assert all(word in found[place].split() for place, word in enumerate(wanted))
+
+
 def test_a_list_that_is_too_short_stops_it(interactive, test_lines):
     lines, ids = test_lines
     with pytest.raises(ValueError, match="has 21 lines, but the input has at least 22"):
@@ -358,6 +392,27 @@ def test_interactive_reads_photographs(
     assert interactive(lines, paths, *use, without_store=True).hypotheses() == expected
     shuffled = interactive(lines, paths[1:] + paths[:1], *use, without_store=True)
     assert shuffled.hypotheses() != expected
+
+
+def test_photographs_by_a_backbone_from_a_file(
+    interactive, train, generate, extract, corpus, test_lines, tmp_path
+):
+    """Which the store knows by its hash, not by its place."""
+    torch.manual_seed(5)
+    weights = tmp_path / "weights.pth"
+    torch.save(get_model("mobilenet_v3_small", weights=None).state_dict(), weights)
+    store = extract(f"--backbone mobilenet_v3_small --weights {weights} --image-size 64")
+    trained = train(tmp_path / "model", "--image-h5", store, "--max-epoch", "3")
+    lines, ids = test_lines
+    paths = [image and str(corpus / "images" / image) for image in ids]
+    expected = generate(trained.last, "--image-h5", store).hypotheses()
+    use = ("--path", trained.last, "--image-list-weights", weights)
+    assert interactive(lines, paths, *use, without_store=True).hypotheses() == expected
+    with pytest.raises(ValueError, match="--image-list-weights"):
+        interactive(lines, paths, *use[:2], without_store=True)
+    translator = Translator.from_pretrained(trained.last, image_weights=weights)
+    found = translator.translate(lines, [path or None for path in paths], beam=2, max_len_b=20)
+    assert {place: one.text for place, one in enumerate(found)} == expected
 
 
 def test_photographs_that_cannot_be_read_stop_it_before_it_starts(

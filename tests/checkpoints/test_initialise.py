@@ -93,6 +93,20 @@ def test_another_backbone_is_not_taken_in_part(ours, save):
     assert report.kept == []
 
 
+def test_a_backbone_that_is_read_elsewhere_is_another_one(ours, save):
+    """The tensors are the same; the fusion has learned to read what comes of them."""
+    settings = {
+        **{"image_size": 32, "image_backbone_weights": "none"},
+        **{"image_backbone": "mobilenet_v3_small", "image_backbone_layer": "grid"},
+    }
+    path = save(ours(1, **settings), settings=settings)
+    assert initialise(ours(2, **settings), path).kept == []
+    report = initialise(ours(2, **{**settings, "image_backbone_layer": "global"}), path)
+    assert not [
+        name for name in report.taken if name.startswith(("encoder.backbone", "encoder.fu"))
+    ]
+
+
 def test_a_fusion_of_other_images_is_not_taken(ours, save):
     trained, model = ours(1, **IMAGES), ours(2, **IMAGES)
     path = save(trained, task_state={"images": {"backbone": "resnet18", "layer": "grid"}})

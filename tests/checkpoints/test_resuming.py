@@ -5,7 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fairseq import tasks
 
+from caf_dkd_plugin.checkpoints.initialise import initialise
 from caf_dkd_plugin.checkpoints.model_settings import going_on_problems
 from caf_dkd_plugin.checkpoints.resuming import LAST, resumed_path
 
@@ -88,6 +90,51 @@ def test_settings_that_only_fairseqs_transformer_has_are_refused(stock, train, t
     )
     with pytest.raises(ValueError, match="with --no-scale-embedding, which this model cannot have"):
         train(tmp_path / "new", *sizes, "--finetune-from-model", path)
+
+
+@pytest.fixture(scope="module")
+def transformer(train, parse, tmp_path_factory):
+    """A cross_modal_transformer: its checkpoint, and a model of the same options."""
+    options = shlex.split(
+        "--arch cross_modal_transformer_tiny --encoder-layers 1 --decoder-layers 1 --max-update 1 "
+        "--encoder-embed-dim 16 --decoder-embed-dim 16 --encoder-ffn-embed-dim 16 "
+        "--decoder-ffn-embed-dim 16 --encoder-attention-heads 2 --decoder-attention-heads 2"
+    )
+    path = train(tmp_path_factory.mktemp("transformer"), *options).last
+    cfg = parse(*options)
+    return path, tasks.setup_task(cfg.task).build_model(cfg.model)
+
+
+@pytest.mark.parametrize(
+    ("setting", "other", "problem"),
+    [
+        ("encoder_attention_heads", 4, "--encoder-attention-heads 4, not 2"),
+        ("decoder_attention_heads", 4, "--decoder-attention-heads 4, not 2"),
+        ("encoder_normalize_before", True, "--encoder-normalize-before True, not False"),
+        ("decoder_normalize_before", True, "--decoder-normalize-before True, not False"),
+        ("activation_fn", "gelu", "--activation-fn gelu, not relu"),
+        ("no_scale_embedding", True, "--no-scale-embedding, which this model cannot have"),
+        ("no_token_positional_embeddings", True, "--no-token-positional-embeddings, which"),
+        ("encoder_learned_pos", True, "--encoder-learned-pos, which this model cannot have"),
+        ("decoder_learned_pos", True, "--decoder-learned-pos, which this model cannot have"),
+        ("layernorm_embedding", True, "--layernorm-embedding, which this model cannot have"),
+        ("cross_self_attention", True, "--cross-self-attention, which this model cannot have"),
+    ],
+)
+def test_every_setting_that_shapes_do_not_show_is_compared(
+    setting, other, problem, transformer, tmp_path
+):
+    path, model = transformer
+    assert going_on_problems(path, model) == []
+    assert initialise(model, path).kept == []
+    state = torch.load(path, weights_only=True)
+    state["cfg"]["model"][setting] = other
+    changed = tmp_path / "model.pt"
+    torch.save(state, changed)
+    [found] = going_on_problems(changed, model)
+    assert f"was trained with {problem}" in found
+    with pytest.raises(ValueError, match=f"--{setting.replace('_', '-')}"):
+        initialise(model, changed)
 
 
 @pytest.mark.parametrize("option", ["--restore-file", "--continue-once"])

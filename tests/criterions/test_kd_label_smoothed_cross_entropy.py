@@ -398,6 +398,24 @@ def test_lambda_goes_linearly_to_its_end_and_stays(start, end, build, model, sen
         assert_identical(found[3], expected[3])
 
 
+def test_the_log_of_an_epoch_is_the_mean_over_its_tokens(build, model, sentences):
+    """Updates of more tokens count for more, as in fairseq's loss."""
+    criterion = build(kd_lambda=0.4)
+    logs = [
+        {**run(criterion, model, collate(part))[3], "a2d_cross": torch.tensor(a2d)}
+        for part, a2d in ((sentences[:1], 3.0), (sentences[1:], 100.0))
+    ]
+    sizes = [log["sample_size"] for log in logs]
+    assert sizes[0] != sizes[1]
+    with metrics.aggregate(new_root=True) as aggregator:
+        for log in logs:
+            type(criterion).reduce_metrics([log])
+    epoch = aggregator.get_smoothed_values()
+    for name in ("loss", "kd_loss", "a2d_cross"):
+        expected = sum(float(log[name]) for log in logs) / sum(sizes) / math.log(2)
+        assert epoch[name] == pytest.approx(expected, abs=1e-3), name
+
+
 @pytest.mark.parametrize("sentence_avg", [False, True])
 def test_the_log_shows_the_last_lambda_of_any_number_of_workers(
     sentence_avg, build, model, sentences

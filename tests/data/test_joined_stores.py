@@ -48,6 +48,21 @@ def test_a_pickled_copy_reads_the_same(stores):
     assert np.array_equal(copy.read([2, 0]), joined.read([2, 0]))
 
 
+def test_the_content_is_that_of_every_part(stores):
+    """A teacher's cache knows by it what the teacher saw."""
+    found = open_stores(stores(["a"], ["b", "c"])).content_sha256()
+    assert open_stores(stores(["a"], ["b", "c"])).content_sha256() == found
+    others = [
+        open_stores(stores(*lists)).content_sha256()
+        for lists in ([["a"], ["c", "b"]], [["x"], ["b", "c"]], [["a"], ["b"]])
+    ]
+    first, second = stores(["a"], ["b", "c"])
+    with h5py.File(second, "r+") as file:
+        file["block_sha256"][0] = np.roll(file["block_sha256"][0], 1)
+    others.append(open_stores([first, second]).content_sha256())
+    assert len({found, *others}) == 5
+
+
 def test_every_store_that_cannot_be_opened_is_named(stores, tmp_path):
     [path] = stores(["a"])
     with pytest.raises(ImageStoreError) as error:

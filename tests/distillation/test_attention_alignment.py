@@ -158,6 +158,7 @@ def test_a_key_that_the_student_does_not_look_at_costs_a_bounded_amount(aligner)
 
 def test_mixtures_do_not_begin_alike():
     """From equal ones every head of the student would be drawn to the same place."""
+    torch.manual_seed(0)
     weights = RowMix(4, 3).weight.softmax(-1)
     assert (weights.std(dim=0) > 0.01).all()
 

@@ -331,13 +331,18 @@ def moved(train, stock_options, data_bin, tmp_path):
 
 
 @pytest.mark.parametrize("task", ["translation", "multimodal_translation"])
-def test_moved_dictionaries_are_found_with_teacher_data(task, moved, student, task_and_batch):
+def test_moved_dictionaries_are_found_with_teacher_data(
+    task, moved, student, task_and_batch, train, tmp_path
+):
     path, old, new = moved(task)
     problem = refusal(path, student)
     assert f"looked for in {old} (named by its checkpoint), which is no folder" in problem
     assert "Say with --teacher-data where" in problem
     frozen = load_teacher(str(path), str(new), student)
     frozen.log_probs(net_input_of(task_and_batch), torch.float32)
+
+    kd = ("--criterion", "kd_label_smoothed_cross_entropy", "--max-update", "1")
+    train(tmp_path / "student", *kd, "--teacher-path", path, "--teacher-data", new)
 
     (new / "dict.de.txt").unlink()
     problem = refusal(path, student, str(new))

@@ -142,6 +142,12 @@ def test_a_batch_without_images_has_the_same_graph(direction, batch):
         assert ("ffn" in name) == bool(parameter.grad.abs().sum()), name
 
 
+@pytest.mark.parametrize("part", ["image_to_text", "text_to_image"])
+def test_the_attention_of_each_direction_has_the_dropout(part):
+    module = build(dropout=0.5, direction=BOTH)
+    assert getattr(module, part).dropout.rate_now == 0.5
+
+
 @pytest.mark.parametrize(("training", "random"), [(True, True), (False, False)])
 @pytest.mark.parametrize("with_images", [True, False])
 def test_dropout_is_active_in_training_only(batch, training, random, with_images):

@@ -188,6 +188,14 @@ def test_random_weights_follow_the_seed_and_leave_the_generator_alone():
         assert not torch.equal(one(pictures()), other(pictures()))
 
 
+def test_random_weights_are_named_as_they_were_drawn():
+    """What is computed of them (BatchNorm's statistics) may differ between machines."""
+    found = VisualBackbone(SMALL, "grid", "none", seed=1).weights_sha256
+    torch.manual_seed(1)
+    drawn = torchvision.models.get_model(SMALL, weights=None)
+    assert found == state_dict_sha256(drawn.state_dict())
+
+
 @pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_b0"])
 @torch.no_grad()
 def test_random_weights_give_values_that_float16_holds(name):
