@@ -253,8 +253,6 @@ def extract(args: argparse.Namespace) -> None:
         _accept_finished(args, ids, wanted)
         return
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    begun = partial_path(args.output)
-    begun = begun.stat().st_mtime if begun.exists() else None
     writer = ImageStoreWriter(
         args.output, ids, wanted.shape, wanted.dtype, wanted.description, overwrite=args.overwrite
     )
@@ -262,7 +260,8 @@ def extract(args: argparse.Namespace) -> None:
     missing = sum(map(len, batches))
     if missing < len(ids):
         print(f"going on: {len(ids) - missing} of {len(ids)} images are done")
-        _tell_of_newer(args.images, [ids[row] for row in np.flatnonzero(writer.rows_done)], begun)
+        done = [ids[row] for row in np.flatnonzero(writer.rows_done)]
+        _tell_of_newer(args.images, done, partial_path(args.output))
     pictures = PictureBatches(args.images, ids, batches, args.image_size)
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     backbone = wanted.backbone.to(device) if wanted.backbone is not None else None
@@ -302,11 +301,12 @@ def _accept_finished(args, ids: List[str], wanted: Rows) -> None:
             "file, or replace this one with --overwrite."
         )
     print(f"{args.output} is already finished: {len(store)} images. Nothing to do.")
-    _tell_of_newer(args.images, ids, args.output.stat().st_mtime)
+    _tell_of_newer(args.images, ids, args.output)
 
 
-def _tell_of_newer(folder: Path, ids: Sequence[str], written: float) -> None:
+def _tell_of_newer(folder: Path, ids: Sequence[str], store: Path) -> None:
     """Pictures are known by their names: say which may be others than those that were read."""
+    written = store.stat().st_mtime
     newer = [
         name
         for name in ids
@@ -315,7 +315,7 @@ def _tell_of_newer(folder: Path, ids: Sequence[str], written: float) -> None:
     if newer:
         print(
             f"note: {len(newer)} pictures have changed on the disk since they were read: "
-            f"{in_short(newer)}. If they are others now, delete the store and run again."
+            f"{in_short(newer)}. If they are others now, delete {store} and run again."
         )
 
 
