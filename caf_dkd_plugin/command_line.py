@@ -27,9 +27,9 @@ def usable_device(text: str) -> str:
     import torch  # takes seconds, which a command without a device need not wait
 
     try:
-        torch.zeros(1, device=text)
-    except (RuntimeError, AssertionError) as error:  # unknown, or not on this machine
-        reason = str(error).strip().splitlines()[0]
+        torch.zeros(1, device=text).item()
+    except (RuntimeError, AssertionError, ImportError) as error:  # unknown, or not on this machine
+        reason = str(error).strip().splitlines()[0].partition(". ")[0]
         raise argparse.ArgumentTypeError(f"{text} cannot be used: {reason}") from error
     return text
 

@@ -62,6 +62,14 @@ class Batch(NamedTuple):
     """(n, S, S, 3) uint8; black where the file is broken"""
     broken: Dict[int, str]
     """the rows whose file is no readable picture, and why"""
+    failure: Optional[str]
+    """what has kept the machine from reading a file, which says nothing of the picture"""
+
+
+OF_THE_MACHINE = {
+    *(errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EBUSY),
+    *(errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNRESET),
+}
 
 
 class PictureBatches(Dataset):
@@ -86,22 +94,16 @@ class PictureBatches(Dataset):
     def __getitem__(self, index: int) -> Batch:
         rows = self.batches[index]
         pixels = np.zeros((len(rows), self.image_size, self.image_size, 3), dtype=np.uint8)
-        broken = {}
+        broken, failure = {}, None
         for place, row in enumerate(rows):
             try:
                 pixels[place] = load_picture(self.folder / self.ids[row], self.image_size)
             except Exception as error:  # Pillow's readers raise whatever a bad file leads to
-                if _is_the_machines(error):
-                    raise
-                broken[row] = str(error) or type(error).__name__
-        return Batch(rows, pixels, broken)
-
-
-def _is_the_machines(error: Exception) -> bool:
-    """Whether it says nothing of the file: a full memory, a network disk that does not answer ..."""
-    if isinstance(error, OSError):  # Pillow's own have no number
-        return error.errno not in (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
-    return isinstance(error, MemoryError)
+                reason = str(error) or type(error).__name__
+                if isinstance(error, MemoryError) or getattr(error, "errno", 0) in OF_THE_MACHINE:
+                    failure = f"{self.folder / self.ids[row]} could not be read: {reason}"
+                broken[row] = reason
+        return Batch(rows, pixels, broken, failure)
 
 
 def list_pictures(folder: Path, output: Path) -> List[str]:
@@ -197,12 +199,20 @@ def fill(
 
     Returns:
         the rows that could not be written because their file is broken, and why.
+
+    Raises:
+        ExtractionError: the machine cannot read a file.
     """
     broken: Dict[int, str] = {}
     loader = DataLoader(pictures, batch_size=None, num_workers=workers, collate_fn=_as_it_is)
     done = len(pictures.ids) - sum(map(len, pictures.batches))
     with tqdm(total=len(pictures.ids), initial=done, unit="img", desc=writer.path.name) as progress:
-        for rows, pixels, failures in loader:
+        for rows, pixels, failures, failure in loader:
+            if failure is not None:
+                raise ExtractionError(
+                    f"{failure}. The picture need not be broken, so it is not left out. Run again, "
+                    "which goes on from here."
+                )
             values = pixels
             if backbone is not None:
                 batch = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)  # (n, 3, S, S)
@@ -220,8 +230,15 @@ def _as_it_is(batch: Batch) -> Batch:
 
 
 def readable(folder: Path, image_id: str, image_size: int) -> bool:
-    """Whether the file is a picture that can be read."""
-    return not PictureBatches(folder, [image_id], [[0]], image_size)[0].broken
+    """Whether the file is a picture that can be read.
+
+    Raises:
+        ExtractionError: the machine cannot read it.
+    """
+    batch = PictureBatches(folder, [image_id], [[0]], image_size)[0]
+    if batch.failure is not None:
+        raise ExtractionError(f"{batch.failure}. Run again.")
+    return not batch.broken
 
 
 class Rows(NamedTuple):
@@ -314,8 +331,8 @@ def _tell_of_newer(folder: Path, ids: Sequence[str], store: Path) -> None:
     ]
     if newer:
         print(
-            f"note: {len(newer)} pictures have changed on the disk since they were read: "
-            f"{in_short(newer)}. If they are others now, delete {store} and run again."
+            f"note: {len(newer)} pictures are newer than {store}: {in_short(newer)}. If they are "
+            "others than those that were read, delete it and run again."
         )
 
 

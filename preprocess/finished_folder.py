@@ -90,7 +90,7 @@ def in_the_making(output: Path, settings: dict) -> Iterator[Path]:
                 "file system, and could not be moved into it. Give a folder in it."
             ]
         )
-    with contextlib.suppress(FileExistsError):
+    with contextlib.suppress(FileExistsError):  # also where that is a file: the lock will say so
         os.makedirs(os.path.dirname(place))
     try:
         lock = OneWriter(Path(place))

@@ -4,10 +4,10 @@
         --sentencepiece text/spm.model --learn-from text/train.en text/train.de --vocab-size 2000
     python preprocess/split_into_pieces.py few/train.en few/train.de --sentencepiece text/spm.model
 
-Of each file FOLDER/NAME this writes FOLDER/sp.NAME, line by line. With --learn-from the model is learned
-first, a unigram model of all characters; a model that is there already is never replaced by another one,
-since text that was split by it would no longer fit. Only a line feed ends a line, and any other white
-space becomes a single space.
+Of each file FOLDER/NAME, or FOLDER/NAME.gz, this writes FOLDER/sp.NAME, line by line. With --learn-from
+the model is learned first, a unigram model of all characters; a model that is there already is never
+replaced by another one, since text that was split by it would no longer fit. Only a line feed ends a
+line, and any other white space becomes a single space.
 """
 
 import argparse
@@ -49,11 +49,16 @@ def split_into_pieces(args: argparse.Namespace) -> None:
     model = load_model(proto, f"--sentencepiece {args.sentencepiece}")
     for path in args.files:
         pieces = model.encode([single_spaced(line) for line in texts[path]], out_type=str)
-        written = path.with_name(PREFIX + path.name)
+        written = destination(path)
         with whole_file(written) as partial:
             content = "".join(" ".join(line) + "\n" for line in pieces)
             partial.write_text(content, "utf-8", newline="\n")
         print(f"wrote {written}: {len(pieces)} lines, {sum(map(len, pieces))} pieces")
+
+
+def destination(path: Path) -> Path:
+    """Where the pieces of a text go."""
+    return path.with_name(PREFIX + path.name.removesuffix(".gz"))
 
 
 def read_inputs(args: argparse.Namespace) -> Tuple[Dict[Path, List[str]], Optional[bytes]]:
@@ -72,7 +77,7 @@ def read_inputs(args: argparse.Namespace) -> Tuple[Dict[Path, List[str]], Option
     for path in args.files:
         if path.name.startswith(PREFIX):
             problems.append(f"{path} is called like the output of this program: give the raw text")
-        problems += destination_problems("the output", path.with_name(PREFIX + path.name))
+        problems += destination_problems("the output", destination(path))
     proto = None
     if not (args.learn_from or args.sentencepiece.is_file()):
         problems.append(

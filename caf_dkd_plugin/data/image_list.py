@@ -79,7 +79,7 @@ class ImageList:
         Raises:
             ValueError: the list has no line for the last of them.
         """
-        if not self._lines_read:  # fairseq-interactive does not tell when its input ends
+        if not self._lines_read:  # fairseq-interactive does not tell when its input, if any, ends
             atexit.register(self._warn_of_unread_lines)
         first, self._lines_read = self._lines_read, self._lines_read + len(pairs)
         if self._lines_read > len(self._ids):

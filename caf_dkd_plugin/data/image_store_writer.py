@@ -106,7 +106,10 @@ class ImageStoreWriter:
         try:
             found = Header.read(partial)
         except ImageStoreError as error:
-            raise ImageStoreError(f"{partial} cannot be gone on with. {remedy}") from error
+            reason = error.__cause__ or error
+            raise ImageStoreError(
+                f"{partial} cannot be gone on with: {reason}. {remedy}"
+            ) from error
         differences = []
         if found.shape != shape or found.dtype != dtype:
             differences.append(f"shape {found.shape} {found.dtype} there, {shape} {dtype} now")

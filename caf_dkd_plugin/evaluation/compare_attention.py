@@ -48,6 +48,13 @@ class Model(NamedTuple):
             return None
         return int((self.pairs.rows != NO_IMAGE).sum())
 
+    def length_problems(self, max_tokens: int, name: str) -> List[str]:
+        """What of its sentences is too long, one line each; `name` is what to call them."""
+        sizes = self.pairs.sizes
+        lines = np.arange(len(sizes))
+        found = length_problems([self.model], self.task, sizes, lines, max_tokens, name)
+        return [f"{self.path}: {line}" for line in found]
+
     @torch.no_grad()
     def attention(self, places: Sequence[int]) -> Attention:
         """To these sentences, in the order of their numbers."""
@@ -139,14 +146,7 @@ def measure(args: argparse.Namespace) -> Dict[str, Any]:
     for path in (args.teacher_path, *args.path):
         with noted(problems):
             loaded.append(load(path, args.data, args.gen_subset, args.image_h5, device))
-            lengths = loaded[-1].pairs.sizes
-            problems += [
-                f"{path}: {line}"
-                for line in length_problems(
-                    *([loaded[-1].model], loaded[-1].task, lengths, np.arange(len(lengths))),
-                    *(args.max_tokens, args.gen_subset),
-                )
-            ]
+            problems += loaded[-1].length_problems(args.max_tokens, args.gen_subset)
     if problems:
         raise ValueError("\n".join(dict.fromkeys(problems)))
     teacher, *models = loaded

@@ -2,8 +2,10 @@
 
 import errno
 import os
+import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,7 @@ from PIL import Image
 from caf_dkd_plugin.data import image_store_writer, one_writer
 from caf_dkd_plugin.data.image_store import ImageStore, ImageStoreError, partial_path
 from caf_dkd_plugin.data.joined_stores import open_stores
-from caf_dkd_plugin.data.pictures import resizing_in_words
+from caf_dkd_plugin.data.pictures import load_picture, resizing_in_words
 from caf_dkd_plugin.modules.visual_backbone import VisualBackbone
 
 BACKBONE = ["--backbone", "squeezenet1_1", "--weights", "none", "--image-size", "64"]
@@ -289,18 +291,18 @@ def test_an_unfinished_store_with_other_settings_is_kept(run, pictures, output):
 def test_pictures_that_have_changed_are_pointed_out(run, pictures, output):
     """They are known by their names, so that a store of others might be taken for theirs."""
     (pictures / "3.png").write_bytes(b"")
-    assert "have changed" not in run(pictures)[1]
+    assert "newer than" not in run(pictures)[1]
     written = partial_path(output).stat().st_mtime
     os.utime(pictures / "1.png", (written + 10, written + 10))
     _, said, _ = run(pictures)
-    assert "note: 1 pictures have changed on the disk since they were read: 1.png. If" in said
+    assert f"note: 1 pictures are newer than {partial_path(output)}: 1.png. If" in said
     assert run(pictures, "--skip-broken")[0] == 0
     written = output.stat().st_mtime
     os.utime(pictures / "1.png", (written - 10, written - 10))
-    assert "have changed" not in run(pictures, "--skip-broken")[1]
+    assert "newer than" not in run(pictures, "--skip-broken")[1]
     os.utime(pictures / "2.png", (written + 10, written + 10))
     code, said, _ = run(pictures, "--skip-broken")
-    assert (code, "since they were read: 2.png" in said) == (0, True)
+    assert (code, f"are newer than {output}: 2.png" in said) == (0, True)
 
 
 def test_a_damaged_beginning_says_what_to_do(run, album, output):
@@ -308,7 +310,8 @@ def test_a_damaged_beginning_says_what_to_do(run, album, output):
     partial_path(output).write_bytes(b"")
     code, _, error = run(album)
     assert code == 1
-    assert f"{partial_path(output)} cannot be gone on with. Delete " in error
+    assert f"{partial_path(output)} cannot be gone on with: " in error
+    assert f". Delete {partial_path(output)} to start afresh" in error
     assert run(album, "--overwrite")[0] == 0
 
 
@@ -325,6 +328,8 @@ def test_a_folder_as_output_is_refused_before_the_work(run, album, output):
     ("options", "message"),
     [
         (["--device", "gpu"], "argument --device: gpu cannot be used: "),
+        (["--device", "meta"], "argument --device: meta cannot be used: "),
+        (["--device", "mps"], "argument --device: mps cannot be used: "),
         (["--device", "cuda:99"], "argument --device: cuda:99 cannot be used: "),
         (["--workers", "-1"], "argument --workers: -1 is a negative number"),
     ],
@@ -381,12 +386,30 @@ def test_what_the_machine_cannot_do_is_no_broken_file(
         raise error
 
     monkeypatch.setattr(extract_features, "load_picture", fail)
-    if isinstance(error, OSError):
-        assert "Input/output error" in run(album, "--skip-broken")[2]
-    else:
-        with pytest.raises(MemoryError):
-            run(album, "--skip-broken")
+    for workers in ("0", "1"):
+        code, _, said = run(album, "--skip-broken", "--workers", workers)
+        assert code == 1
+        reason = "Input/output error" if isinstance(error, OSError) else "MemoryError"
+        assert re.search(
+            rf"^error: {album}/\d\.png could not be read: .*{reason}\. The", said, re.M
+        )
+        assert said.count("error:") == said.count("Run again, which goes on from here") == 1
     assert not output.exists()
+
+
+def test_a_file_that_cannot_be_read_is_a_broken_one(run, pictures, output):
+    """Numbers of errors that are the file's own: it may not be read, or sends Pillow before its beginning."""
+    (pictures / "circle.png").symlink_to(pictures / "circle.png")
+    Image.open(pictures / "1.png").save(pictures / "a.tif")
+    damaged = bytearray((pictures / "a.tif").read_bytes())
+    entry = damaged.index(struct.pack("<HHI", 273, 4, 1))  # where the pixels begin
+    damaged[entry + 2 : entry + 12] = struct.pack("<HIi", 9, 1, -50)  # signed
+    (pictures / "a.tif").write_bytes(damaged)
+    with pytest.raises(OSError, match="Invalid argument"):
+        load_picture(pictures / "a.tif", 64)
+    code, said, _ = run(pictures, "--skip-broken")
+    assert code == 0
+    assert "left out 2 of 12 files, not readable as pictures: a.tif (" in said
 
 
 def test_broken_files_are_named_and_the_store_stays_unfinished(run, with_broken, output):

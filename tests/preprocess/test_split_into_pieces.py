@@ -1,5 +1,7 @@
 """split_into_pieces.py: text into the pieces of a sentencepiece model, learned from it or given."""
 
+import gzip
+
 import pytest
 import sentencepiece
 
@@ -84,6 +86,16 @@ def test_lines_stay_lines(split, text):
     model = sentencepiece.SentencePieceProcessor(model_file=str(text / "spm.model"))
     decoded = [model.decode(line.split(" ")) if line else "" for line in lines]
     assert decoded == ["a man", "", "a bat and red", "the river", ""]
+
+
+def test_compressed_text_is_read(split, text):
+    split(["train.en"], *learning(text))
+    (text / "valid.en.gz").write_bytes(gzip.compress((text / "valid.en").read_bytes()))
+    split(["valid.en"])
+    expected = (text / "sp.valid.en").read_bytes()
+    (text / "sp.valid.en").unlink()
+    assert split(["valid.en.gz"]) == 0
+    assert (text / "sp.valid.en").read_bytes() == expected
 
 
 def test_all_problems_are_told_at_once(split, text, capsys):
