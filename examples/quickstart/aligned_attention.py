@@ -7,7 +7,7 @@ seed one learns from the teacher's probabilities, and one also from its attentio
 (--a2d-families fusion), all else equal. attention_mass.py then measures how much of the attention of the
 ambiguous noun lies on the object that decides its sense.
 
-Every command is printed before it runs, one after the other: nine minutes on one core. The second time,
+Every command is printed before it runs, one after the other: ten minutes on one core. The second time,
 steps whose command has not changed are skipped.
 """
 
