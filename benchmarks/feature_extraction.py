@@ -19,6 +19,7 @@ import extract_features  # of preprocess/
 import torch
 import torchvision
 from made_up_images import write_pictures
+from picture_batches import PictureBatches  # of preprocess/
 from program import options_of, run_program
 from rounds import cpu_clock, interleaved, speed, wall_clock
 from rows import Bound, Found, Required, Row
@@ -68,7 +69,7 @@ def extracting(scratch: Path, image_size: int, workers: int) -> Callable[[], int
     shape = backbone.row_shape(image_size)
     description = features_description(backbone, image_size)
     batches = extract_features.unfinished_batches([False] * len(ids), BATCH)
-    pictures = extract_features.PictureBatches(folder, ids, batches, image_size)
+    pictures = PictureBatches(folder, ids, batches, image_size)
     numbers = itertools.count()
 
     def run() -> int:

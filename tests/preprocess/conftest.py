@@ -11,6 +11,12 @@ def extract_features(load_script):
 
 
 @pytest.fixture(scope="session")
+def picture_batches(extract_features):
+    """The module that the script has imported from beside it."""
+    return sys.modules["picture_batches"]
+
+
+@pytest.fixture(scope="session")
 def prepare_multi30k(load_script):
     return load_script("prepare_multi30k")
 

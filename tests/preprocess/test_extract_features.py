@@ -167,7 +167,7 @@ def test_links_are_followed_but_not_in_circles(run_raw, pictures, output):
 
 
 def test_an_interrupted_run_goes_on_and_ends_the_same(
-    run, extract_features, album, output, whole, monkeypatch
+    run, extract_features, picture_batches, album, output, whole, monkeypatch
 ):
     write = extract_features.ImageStoreWriter.write
     calls = []
@@ -186,11 +186,9 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
     assert not output.exists()
     seen = []
     monkeypatch.setattr(
-        extract_features,
+        picture_batches,
         "load_picture",
-        lambda path, size, load=extract_features.load_picture: (
-            seen.append(path) or load(path, size)
-        ),
+        lambda path, size, load=load_picture: seen.append(path) or load(path, size),
     )
     code, said, _ = run(album)
     assert code == 0
@@ -202,7 +200,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
 def test_a_killed_run_goes_on_and_ends_the_same(run, album, output, whole):
     killed_at_the_second_batch = f"""
 import os, runpy, signal, sys
-sys.path.insert(0, {str(SCRIPT.parents[1])!r})
+sys.path[:0] = {list(map(str, SCRIPT.parents[:2]))!r}
 from caf_dkd_plugin.data.image_store_writer import ImageStoreWriter
 calls, write = [], ImageStoreWriter.write
 def write_once(*args):
@@ -378,14 +376,14 @@ def with_broken(pictures):
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), MemoryError()])
 def test_what_the_machine_cannot_do_is_no_broken_file(
-    run, album, output, extract_features, monkeypatch, error
+    run, album, output, picture_batches, monkeypatch, error
 ):
     """With --skip-broken a disk that fails would cost good pictures."""
 
     def fail(path, size):
         raise error
 
-    monkeypatch.setattr(extract_features, "load_picture", fail)
+    monkeypatch.setattr(picture_batches, "load_picture", fail)
     for workers in ("0", "1"):
         code, _, said = run(album, "--skip-broken", "--workers", workers)
         assert code == 1
