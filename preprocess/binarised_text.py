@@ -11,7 +11,7 @@ from fairseq.data import Dictionary, data_utils
 from fairseq_cli import preprocess as fairseq_preprocess
 from multi30k_release import Split
 from preparation_error import PreparationError
-from sentencepiece_model import single_spaced
+from sentencepiece_model import write_pieces
 from tqdm import tqdm
 
 
@@ -35,7 +35,7 @@ def binarise(
     pieces = folder / "pieces"
     pieces.mkdir()
     lengths = {
-        (split.prefix, lang): _write_pieces(pieces / f"{split.prefix}.{lang}", sentences, model)
+        (split.prefix, lang): write_pieces(pieces / f"{split.prefix}.{lang}", sentences, model)
         for split in tqdm(splits, desc="splitting into pieces", unit="split")
         for lang, sentences in split.text.items()
     }
@@ -57,12 +57,6 @@ def binarise(
                 ]
             )
     shutil.rmtree(pieces)
-
-
-def _write_pieces(path: Path, sentences: Sequence[str], model) -> np.ndarray:
-    encoded = model.encode([single_spaced(sentence) for sentence in sentences], out_type=str)
-    path.write_text("".join(" ".join(line) + "\n" for line in encoded), "utf-8", newline="\n")
-    return np.array([len(line) for line in encoded])
 
 
 def _preprocess(

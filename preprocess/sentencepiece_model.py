@@ -1,9 +1,11 @@
-"""Train, load and list the sentencepiece model that splits sentences into pieces."""
+"""Train, load and list the sentencepiece model that splits sentences into pieces, and write these."""
 
 import io
 import math
+from pathlib import Path
 from typing import List, Sequence
 
+import numpy as np
 import sentencepiece
 from preparation_error import PreparationError
 
@@ -49,6 +51,15 @@ def load_model(proto: bytes, path: str) -> sentencepiece.SentencePieceProcessor:
         return sentencepiece.SentencePieceProcessor(model_proto=proto)
     except RuntimeError as error:
         raise PreparationError([f"{path} is not a sentencepiece model"]) from error
+
+
+def write_pieces(
+    path: Path, sentences: Sequence[str], model: sentencepiece.SentencePieceProcessor
+) -> np.ndarray:
+    """Write the pieces of N sentences, a sentence a line; how many each has, (N,)."""
+    encoded = model.encode([single_spaced(sentence) for sentence in sentences], out_type=str)
+    path.write_text("".join(" ".join(line) + "\n" for line in encoded), "utf-8", newline="\n")
+    return np.array([len(line) for line in encoded])
 
 
 def pieces_of(model: sentencepiece.SentencePieceProcessor) -> List[str]:

@@ -26,8 +26,8 @@ from preparation_error import PreparationError
 from sentencepiece_model import (
     default_vocab_size,
     load_model,
-    single_spaced,
     train_sentencepiece,
+    write_pieces,
 )
 
 from caf_dkd_plugin.command_line import destination_problems, positive
@@ -48,12 +48,10 @@ def split_into_pieces(args: argparse.Namespace) -> None:
         proto = _learned(args, texts, proto)
     model = load_model(proto, f"--sentencepiece {args.sentencepiece}")
     for path in args.files:
-        pieces = model.encode([single_spaced(line) for line in texts[path]], out_type=str)
         written = destination(path)
         with whole_file(written) as partial:
-            content = "".join(" ".join(line) + "\n" for line in pieces)
-            partial.write_text(content, "utf-8", newline="\n")
-        print(f"wrote {written}: {len(pieces)} lines, {sum(map(len, pieces))} pieces")
+            lengths = write_pieces(partial, texts[path], model)
+        print(f"wrote {written}: {len(lengths)} lines, {lengths.sum()} pieces")
 
 
 def destination(path: Path) -> Path:

@@ -688,7 +688,7 @@ def test_a_folder_that_cannot_be_read_is_named_with_all_that_is_wrong(
 
 
 def test_lost_sentences_are_noticed(binarised_text, run, plain, output, monkeypatch):
-    write = binarised_text._write_pieces
+    write = binarised_text.write_pieces
 
     def lossy(path, lines, model):
         lengths = write(path, lines, model)
@@ -696,7 +696,7 @@ def test_lost_sentences_are_noticed(binarised_text, run, plain, output, monkeypa
             path.write_text("".join(path.read_text("utf-8").splitlines(True)[1:]), "utf-8")
         return lengths
 
-    monkeypatch.setattr(binarised_text, "_write_pieces", lossy)
+    monkeypatch.setattr(binarised_text, "write_pieces", lossy)
     code, _, error = run(plain)
     assert code == 1
     assert "valid.en-de.de: fairseq-preprocess made 5 sentences of" in error
